@@ -1,1 +1,14 @@
-//! placeholder
+//! What keeping Store ID keys durably promises: the [`Keyring`] trait, the row it keeps, how keys are sealed in it, a
+//! reference backend in memory and the suite that every backend passes.
+
+pub mod error;
+pub mod history;
+pub mod keyring;
+pub mod page;
+pub mod record;
+
+pub use error::KeyringError;
+pub use history::{History, Outcome, OutcomeResult};
+pub use keyring::{AppRow, Due, DueQuery, Keyring, Paused, Settled, WrappedRoot, Write};
+pub use page::{Count, Page, PageQuery};
+pub use record::{Expected, Facets, Newcomer, Record, Refused, Revision, Sealed, SealedKey, State};

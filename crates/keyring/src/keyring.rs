@@ -1,0 +1,157 @@
+//! The `Keyring` trait: what a backend promises, in domain verbs.
+
+use futures_util::future::BoxFuture;
+use storekeeper_model::{AppName, ClientId, Identity, KeyId, Timestamp, UserName};
+
+use crate::{Count, Expected, KeyringError, Page, PageQuery, Record, Revision};
+
+/// Rows whose attempt is due.
+#[derive(Debug, Clone)]
+pub struct DueQuery {
+    /// Due at or before this instant.
+    pub until: Timestamp,
+    /// A row with failures or refusals whose next attempt lies after this instant was written by a wrong clock, and is due too.
+    pub impossible_after: Timestamp,
+    /// Rows the asker has already.
+    pub except: std::collections::HashSet<KeyId>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+/// What is due.
+#[derive(Debug, Clone, Default)]
+pub struct Due {
+    /// In the order of risk: the soonest `exp` first, unusable times before all.
+    pub records: Vec<Record>,
+    /// When the earliest row that is not yet due will be: the first next attempt after `until`.
+    pub next_due_at: Option<Timestamp>,
+    /// Whether there are more than `limit`.
+    pub more: bool,
+}
+
+/// One write. It is made only if what the writer saw still stands.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// Puts a row in the place of what was expected. `record.revision` is the new one, above the expected one.
+    Put {
+        /// What must still stand.
+        expected: Expected,
+        /// The row.
+        record: Box<Record>,
+    },
+    /// Removes a row.
+    Forget {
+        /// Its id.
+        id: KeyId,
+        /// Whose it was, for the counts.
+        identity: Identity,
+        /// What must still stand.
+        expected: Expected,
+    },
+}
+
+/// What came of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// Durable, at this revision.
+    Done(Revision),
+    /// Something else stands there now; nothing was changed.
+    Conflict,
+}
+
+/// Why an app's keys are not renewed, and since when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paused {
+    /// A stable word: `operator`, `guard`, `inconsistent_client_id`, `credential`.
+    pub reason: String,
+    /// One line for a person, without secrets.
+    pub detail: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// What is kept of an app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppRow {
+    /// The configured name.
+    pub name: AppName,
+    /// The client ID its keys were enrolled for.
+    pub client_id: ClientId,
+    /// Paused, and why.
+    pub paused: Option<Paused>,
+    /// Refusals before this instant prove nothing: the app was paused since.
+    pub evidence_since: Timestamp,
+    /// The day (since the epoch) of `condemned`.
+    pub condemned_day: i64,
+    /// How many keys were condemned on that day.
+    pub condemned: u64,
+}
+
+/// A root key, wrapped by the master key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrappedRoot {
+    /// 1, 2, …; the highest seals, all unseal.
+    pub generation: u16,
+    /// The wrapped root; opaque to a backend.
+    pub wrapped: Vec<u8>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// Where enrolled keys are durably kept.
+///
+/// Every backend passes the suite in `conformance`. Time is always a parameter. A future that resolves to `Ok`
+/// means *durable*: what was written survives `kill -9` and a power cut. Dropping a future does not undo its write.
+pub trait Keyring: Send + Sync {
+    /// Reads rows by id, in the order asked for.
+    fn find<'a>(&'a self, ids: &'a [KeyId]) -> BoxFuture<'a, Result<Vec<Option<Record>>, KeyringError>>;
+
+    /// Reads every row of a player: all kinds, all slots.
+    fn of_user<'a>(&'a self, app: &'a AppName, user: &'a UserName) -> BoxFuture<'a, Result<Vec<Record>, KeyringError>>;
+
+    /// Finds what is due. Costs what is due, not what is stored.
+    fn due(&self, query: DueQuery) -> BoxFuture<'_, Result<Due, KeyringError>>;
+
+    /// Writes a group, each compare-and-set, in one durable step; answers per write, in order. Groups of several
+    /// callers may share one commit. Two writes of one group to the same row are judged in order.
+    fn settle(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Settled>, KeyringError>>;
+
+    /// Finds up to `limit` live, proven, active rows of an app with nothing held against them, other than `except`:
+    /// those whose next attempt comes soonest. May miss some in a large population of other apps.
+    fn witnesses<'a>(
+        &'a self,
+        app: &'a AppName,
+        except: KeyId,
+        now: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Record>, KeyringError>>;
+
+    /// Lists rows.
+    fn page(&self, query: PageQuery) -> BoxFuture<'_, Result<Page, KeyringError>>;
+
+    /// Counts the population, one entry per app and kind that has rows. `overdue_before` is the `iat` before which a
+    /// key is past its deadline, per app. Cost follows what is due, lapsed or past the deadline.
+    fn count<'a>(
+        &'a self,
+        now: Timestamp,
+        overdue_before: &'a [(AppName, Timestamp)],
+    ) -> BoxFuture<'a, Result<Vec<Count>, KeyringError>>;
+
+    /// Notes the day on which keys were last read. Durable with the next commit; changes no revision.
+    fn note_used<'a>(&'a self, used: &'a [(KeyId, i64)]) -> BoxFuture<'a, Result<(), KeyringError>>;
+
+    /// Every app that was ever saved.
+    fn apps(&self) -> BoxFuture<'_, Result<Vec<AppRow>, KeyringError>>;
+
+    /// Saves what is known of an app.
+    fn save_app<'a>(&'a self, app: &'a AppRow) -> BoxFuture<'a, Result<(), KeyringError>>;
+
+    /// Every wrapped root.
+    fn roots(&self) -> BoxFuture<'_, Result<Vec<WrappedRoot>, KeyringError>>;
+
+    /// Adds a wrapped root; an existing generation is an error.
+    fn add_root<'a>(&'a self, root: &'a WrappedRoot) -> BoxFuture<'a, Result<(), KeyringError>>;
+
+    /// Finishes what is under way and closes; later calls are `Unavailable`.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
