@@ -1,7 +1,7 @@
 //! The `Keyring` trait: what a backend promises, in domain verbs.
 
 use futures_util::future::BoxFuture;
-use storekeeper_model::{AppName, ClientId, Identity, KeyId, Timestamp, UserName};
+use storekeeper_model::{AppName, ClientId, Identity, KeyId, KeyKind, Timestamp, UserName};
 
 use crate::{Count, Expected, KeyringError, Page, PageQuery, Record, Revision};
 
@@ -14,6 +14,8 @@ pub struct DueQuery {
     pub impossible_after: Timestamp,
     /// Rows the asker has already.
     pub except: std::collections::HashSet<KeyId>,
+    /// Rows of these apps and kinds are not wanted now: paused, or their host is not asked at the moment.
+    pub blocked: Vec<(AppName, KeyKind)>,
     /// At most this many.
     pub limit: usize,
 }
