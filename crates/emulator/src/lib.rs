@@ -1,1 +1,24 @@
-//! placeholder
+//! A faithful, deliberately awkward stand-in for Entra ID and the Microsoft Store's key services.
+//!
+//! [`Emulator::answer`] is the whole service as one plain function of a request and an instant: no socket, no clock, no
+//! waiting. Listeners, the virtual clock, faults and the ledger are built around it. Where the real services are
+//! undocumented, what is done instead is our choice and listed in `docs/reference/store.md`, with a switch
+//! ([`Switches`]) for each question that protocol research left open.
+//!
+//! Not emulated: queries, fulfilment, grants, subscriptions and clawback. Those paths, like every unknown one, answer
+//! 404 with an empty body.
+
+pub mod management;
+pub mod payload;
+pub mod profile;
+pub mod request;
+
+mod emulator;
+
+pub use emulator::Emulator;
+pub use management::{AddClient, CertificateView, ControlError, FederatedCredential, MintKey, MintTicket, Revocation};
+pub use profile::{
+    CertificateTickets, Correlation, EmulatorOptions, ErrorShape, FormatV2Tickets, Profile, ProfileChange, RateLimit, Signatures,
+    Superseded, Switches,
+};
+pub use request::{BODY_BYTES_MAX, Endpoint, ExchangeNote, StoreAnswer, StoreRequest, VirtualHost};
