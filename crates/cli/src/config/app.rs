@@ -1,0 +1,182 @@
+//! `[[app]]`: the applications whose players' keys are kept.
+
+use storekeeper_model::{AppName, ClientId, Secret};
+
+use super::problem::Report;
+use super::renewal::{self, Renewal};
+use super::resolve::Node;
+use super::schema::{Kind, Occurs, Preset, Section, Setting};
+
+/// One application.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// Its name in routes and rows.
+    pub name: AppName,
+    /// The Entra tenant: a GUID or a domain name.
+    pub tenant_id: String,
+    /// Its Entra application.
+    pub client_id: ClientId,
+    /// What is demanded of a key's `userId` claim.
+    pub user_claim: UserClaim,
+    /// In the order of preference; one or two.
+    pub credentials: Vec<Credential>,
+    /// Its policy.
+    pub renewal: Renewal,
+}
+
+/// What is demanded of a key's `userId` claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserClaim {
+    /// Nothing.
+    Ignore,
+    /// It must equal the `{user}` of the route.
+    Equal,
+}
+
+/// How the app proves itself to Entra.
+#[derive(Debug, Clone)]
+pub enum Credential {
+    /// A client secret.
+    ClientSecret(Secret<String>),
+}
+
+impl App {
+    pub(super) fn read(node: &Node, base: &Renewal, report: &mut Report) -> Option<Self> {
+        let renewal = Renewal::read(node.only("renewal"), base, report);
+        let credentials = credentials(node, report);
+        let tenant_id = node.text("tenant_id").filter(|tenant| {
+            let fits = is_tenant(tenant);
+            if !fits {
+                node.refuse(
+                    "tenant_id",
+                    "is neither a GUID nor a domain name: take it from the app registration",
+                    report,
+                );
+            }
+            fits
+        });
+        let client_id = node.text("client_id").map(|text| ClientId::new(&text)).filter(|client_id| {
+            if !client_id.is_guid() {
+                node.refuse(
+                    "client_id",
+                    "is not a GUID: take the application (client) ID from the app registration",
+                    report,
+                );
+            }
+            client_id.is_guid()
+        });
+        let name = node
+            .text("name")
+            .and_then(|text| AppName::new(&text).map_err(|error| node.refuse("name", error.to_string(), report)).ok());
+        let user_claim = match node.text("user_claim").as_deref() {
+            Some("equal") => UserClaim::Equal,
+            _ => UserClaim::Ignore,
+        };
+        Some(Self { name: name?, tenant_id: tenant_id?, client_id: client_id?, user_claim, credentials, renewal })
+    }
+}
+
+fn credentials(app: &Node, report: &mut Report) -> Vec<Credential> {
+    let nodes = app.below("credential");
+    if nodes.is_empty() {
+        let message = "is missing: add an [[app.credential]] section below this [[app]]";
+        report.problem(app.origin.clone(), app.setting("credential"), message);
+    }
+    if let Some(third) = nodes.get(CREDENTIALS_MAX) {
+        report.problem(third.origin.clone(), third.path.clone(), "is one too many: an app has at most two credentials");
+    }
+    nodes.iter().filter_map(|node| credential(node, report)).collect()
+}
+
+fn credential(node: &Node, report: &mut Report) -> Option<Credential> {
+    match node.text("type")?.as_str() {
+        "client_secret" => {
+            if !node.is_written("secret") {
+                let message = "is missing: write `secret_file`, the file that holds the client secret";
+                report.problem(node.origin.clone(), node.setting("secret_file"), message);
+            }
+            node.secret("secret").map(Credential::ClientSecret)
+        }
+        other => {
+            node.refuse("type", format!("`{other}` is not in this version: use \"client_secret\""), report);
+            None
+        }
+    }
+}
+
+/// A GUID or something with the form of a domain name; it becomes part of a path.
+fn is_tenant(text: &str) -> bool {
+    let is_plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+    is_plain && text.len() <= 253 && (ClientId::new(text).is_guid() || (text.contains('.') && !text.contains("..")))
+}
+
+const CREDENTIALS_MAX: usize = 2;
+
+const fn required(name: &'static str, sample: &'static str, about: &'static str) -> Setting {
+    Setting { name, kind: Kind::Text, preset: Preset::Required, sample: Some(sample), about }
+}
+
+pub(super) const SECTION: Section = Section {
+    name: "app",
+    occurs: Occurs::Repeats,
+    about: "An application whose players' keys are kept. Its IDs stand in the app registration in Entra.",
+    settings: &[
+        required(
+            "name",
+            "name = \"mygame\"",
+            "Its name in routes: a-z, A-Z, 0-9, `-`, `_` and `.`. Keys are kept under it.",
+        ),
+        required("tenant_id", "tenant_id = \"\"", "The directory (tenant) ID, a GUID or a domain name."),
+        required(
+            "client_id",
+            "client_id = \"\"",
+            "The application (client) ID, a GUID. Keys of any other client ID are refused.",
+        ),
+        Setting {
+            name: "user_claim",
+            kind: Kind::Choice(&["ignore", "equal"]),
+            preset: Preset::Value("ignore"),
+            sample: None,
+            about: "`equal`: a key's `userId` claim must equal the user it is enrolled for.",
+        },
+    ],
+    sections: &[CREDENTIAL, renewal::OVERRIDES],
+};
+
+const CREDENTIAL: Section = Section {
+    name: "credential",
+    occurs: Occurs::Repeats,
+    about: "How the app proves itself to Entra. A second one is used while the first is refused.",
+    settings: &[
+        Setting {
+            name: "type",
+            kind: Kind::Choice(&["client_secret", "certificate", "workload_identity", "managed_identity"]),
+            preset: Preset::Required,
+            sample: Some("type = \"client_secret\""),
+            about: "This version knows `client_secret`; the other types are understood and refused.",
+        },
+        Setting {
+            name: "secret",
+            kind: Kind::Secret,
+            preset: Preset::Nothing,
+            sample: Some("secret_file = \"mygame.secret\""),
+            about: "The value of the client secret.",
+        },
+    ],
+    sections: &[],
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tenants() {
+        for good in ["11111111-1111-4111-8111-111111111111", "contoso.onmicrosoft.com"] {
+            assert!(is_tenant(good), "{good}");
+        }
+        for bad in ["", "common/oauth2", "contoso", "a..b", "a.b?c", "../x.y"] {
+            assert!(!is_tenant(bad), "{bad}");
+        }
+    }
+}

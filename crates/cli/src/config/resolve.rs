@@ -1,0 +1,393 @@
+//! From file and environment to one value per setting: environment before file before default, unknown names refused.
+
+use std::path::Path;
+use std::time::Duration;
+
+use storekeeper_model::Secret;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::endpoint::EndpointUrl;
+use super::environment::{Branch, index};
+use super::problem::{Origin, Report};
+use super::schema::{Kind, Occurs, Preset, Section, Setting, file_name, home, nearest};
+use super::secret_file;
+use super::value::{EMPTY, Value, from_text, from_toml};
+
+/// A section with its values.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) path: String,
+    pub(super) origin: Origin,
+    pub(super) values: Vec<Resolved>,
+    children: Vec<(&'static str, Vec<Node>)>,
+}
+
+/// What was found for a setting.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    pub(super) name: &'static str,
+    /// `None` when it is written nowhere and has no default, or when what is written was reported as wrong.
+    pub(super) value: Option<Value>,
+    pub(super) origin: Origin,
+}
+
+/// A typed getter: `None` when there is no value.
+macro_rules! getter {
+    ($name:ident, $variant:ident, $type:ty) => {
+        pub(super) fn $name(&self, name: &str) -> Option<$type> {
+            match self.value(name) {
+                Some(Value::$variant(value)) => Some(value.clone()),
+                _ => None,
+            }
+        }
+    };
+}
+
+impl Node {
+    getter!(flag, Flag, bool);
+    getter!(count, Count, u64);
+    getter!(rate, Rate, f64);
+    getter!(span, Span, Duration);
+    getter!(text, Text, String);
+    getter!(names, Names, Vec<String>);
+    getter!(address, Address, std::net::SocketAddr);
+    getter!(url, Url, EndpointUrl);
+
+    pub(super) fn secret(&self, name: &str) -> Option<Secret<String>> {
+        match self.value(name) {
+            Some(Value::Secret { text, .. }) => Some(text.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether a duration that may be `"off"` says so.
+    pub(super) fn is_off(&self, name: &str) -> bool {
+        matches!(self.value(name), Some(Value::Off))
+    }
+
+    /// Whether any value was given for it, in the file or by the environment.
+    pub(super) fn is_written(&self, name: &str) -> bool {
+        self.resolved(name).origin != Origin::Default
+    }
+
+    fn value(&self, name: &str) -> Option<&Value> {
+        self.resolved(name).value.as_ref()
+    }
+
+    fn resolved(&self, name: &str) -> &Resolved {
+        self.values
+            .iter()
+            .find(|value| value.name == name)
+            .expect("the table of settings declares every name that is read")
+    }
+
+    /// The sections of that name below this one; exactly one where it does not repeat.
+    pub(super) fn below(&self, name: &str) -> &[Node] {
+        let found = self.children.iter().find(|(section, _)| *section == name);
+        &found.expect("the table of settings declares every section that is read").1
+    }
+
+    /// The first section of that name.
+    pub(super) fn only(&self, name: &str) -> &Node {
+        self.below(name).first().expect("a section that does not repeat is always there")
+    }
+
+    /// All sections below, in the order of the table.
+    pub(super) fn sections(&self) -> impl Iterator<Item = &Node> {
+        self.children.iter().flat_map(|(_, nodes)| nodes)
+    }
+
+    /// The full name of a setting, as in `app[0].client_id`.
+    pub(super) fn setting(&self, name: &str) -> String {
+        join(&self.path, name)
+    }
+
+    /// Reports what is wrong with a setting, where it was written.
+    pub(super) fn refuse(&self, name: &str, message: impl Into<String>, report: &mut Report) {
+        let origin = match &self.resolved(name).origin {
+            Origin::Default => self.origin.clone(),
+            written => written.clone(),
+        };
+        report.problem(origin, self.setting(name), message);
+    }
+}
+
+type Table<'t> = Option<&'t DeTable<'t>>;
+
+/// What resolving needs and fills.
+pub(super) struct Resolver<'r> {
+    pub(super) text: &'r str,
+    pub(super) folder: &'r Path,
+    pub(super) report: &'r mut Report,
+    /// Files with secrets that others can read: told once it is known how strict to be.
+    pub(super) loose: Vec<(Origin, String, String)>,
+}
+
+impl Resolver<'_> {
+    /// Resolves `section` and everything below it.
+    pub(super) fn section(
+        &mut self,
+        section: &'static Section,
+        path: String,
+        at: Origin,
+        table: Table<'_>,
+        env: &Branch,
+    ) -> Node {
+        self.refuse_unknown(section, &path, table, env);
+        let values = section
+            .settings
+            .iter()
+            .map(|setting| {
+                let found = self.setting(section, setting, &path, &at, table, env);
+                let (value, origin) = found.unwrap_or((None, Origin::Default));
+                Resolved { name: setting.name, value, origin }
+            })
+            .collect();
+        let nothing = Branch::default();
+        let children = section
+            .sections
+            .iter()
+            .map(|below| {
+                let value = table.and_then(|table| table.get(below.name));
+                let env = env.below(below.name).unwrap_or(&nothing);
+                let path = join(&path, below.name);
+                let nodes = match below.occurs {
+                    Occurs::Repeats => self.repeated(below, &path, value, env),
+                    Occurs::Once | Occurs::Overrides => vec![self.single(below, path, value, env)],
+                };
+                (below.name, nodes)
+            })
+            .collect();
+        Node { path, origin: at, values, children }
+    }
+
+    fn single(
+        &mut self,
+        section: &'static Section,
+        path: String,
+        value: Option<&Spanned<DeValue<'_>>>,
+        env: &Branch,
+    ) -> Node {
+        let at = value.map_or(Origin::Default, |value| self.origin(value));
+        let table = value.and_then(|value| value.get_ref().as_table());
+        if value.is_some() && table.is_none() {
+            let heading = heading(&path);
+            self.report.problem(at.clone(), path.clone(), format!("expected a section: write it as `[{heading}]`"));
+        }
+        self.section(section, path, at, table, env)
+    }
+
+    fn repeated(
+        &mut self,
+        section: &'static Section,
+        path: &str,
+        value: Option<&Spanned<DeValue<'_>>>,
+        env: &Branch,
+    ) -> Vec<Node> {
+        let elements: Vec<&Spanned<DeValue<'_>>> = match value.map(|value| (value, value.get_ref())) {
+            None => Vec::new(),
+            Some((_, DeValue::Array(elements))) => elements.iter().collect(),
+            Some((value, _)) => {
+                let message = format!("may stand several times: write it as `[[{}]]`", heading(path));
+                self.report.problem(self.origin(value), path, message);
+                Vec::new()
+            }
+        };
+        let count = env.elements(elements.len()).unwrap_or_else(|variable| {
+            let message = format!("leaves a gap: the next free number is {}", elements.len());
+            self.report.problem(Origin::Environment(variable), path, message);
+            elements.len()
+        });
+        let nothing = Branch::default();
+        (0..count)
+            .map(|at| {
+                let env = env.below(&at.to_string()).unwrap_or(&nothing);
+                self.single(section, format!("{path}[{at}]"), elements.get(at).copied(), env)
+            })
+            .collect()
+    }
+
+    /// `None` when nothing was found; a value of `None` when what was found is wrong.
+    fn setting(
+        &mut self,
+        section: &Section,
+        setting: &'static Setting,
+        path: &str,
+        at: &Origin,
+        table: Table<'_>,
+        env: &Branch,
+    ) -> Option<(Option<Value>, Origin)> {
+        let name = join(path, setting.name);
+        if setting.kind == Kind::Secret
+            && let Some(found) = self.secret_of_file(setting, &name, table, env)
+        {
+            return Some(found);
+        }
+        let (outcome, origin) = if let Some((variable, text)) = env.value(setting.name) {
+            (from_text(setting.kind, text), Origin::Environment(variable.to_owned()))
+        } else if let Some(value) = table.and_then(|table| table.get(setting.name)) {
+            (from_toml(setting.kind, value.get_ref()), self.origin(value))
+        } else {
+            return self.preset(section, setting, name, at);
+        };
+        let value = outcome
+            .map_err(|message| {
+                let help = if message == EMPTY { format!(". {}", setting.about) } else { String::new() };
+                self.report.problem(origin.clone(), name, format!("{message}{help}"));
+            })
+            .ok();
+        Some((value.map(|value| self.rooted(value)), origin))
+    }
+
+    /// What holds for a setting that is written nowhere.
+    fn preset(
+        &mut self,
+        section: &Section,
+        setting: &Setting,
+        name: String,
+        at: &Origin,
+    ) -> Option<(Option<Value>, Origin)> {
+        match setting.preset {
+            _ if section.occurs == Occurs::Overrides => None,
+            Preset::Nothing => None,
+            Preset::Value(text) => {
+                let value = from_text(setting.kind, text).expect("a test reads every preset");
+                Some((Some(self.rooted(value)), Origin::Default))
+            }
+            Preset::Required => {
+                let form = match setting.kind {
+                    Kind::Secret => format!("`{}` or `{}`", setting.name, file_name(setting.name)),
+                    _ => format!("`{}`", setting.name),
+                };
+                self.report.problem(at.clone(), name, format!("is missing: write {form}. {}", setting.about));
+                None
+            }
+        }
+    }
+
+    /// The value of a secret when the layer that decides names a file.
+    fn secret_of_file(
+        &mut self,
+        setting: &Setting,
+        name: &str,
+        table: Table<'_>,
+        env: &Branch,
+    ) -> Option<(Option<Value>, Origin)> {
+        let by_file = file_name(setting.name);
+        let (bare, named, origin) = if env.value(setting.name).is_some() || env.value(&by_file).is_some() {
+            let named = env.value(&by_file)?;
+            let origin = Origin::Environment(named.0.to_owned());
+            (env.value(setting.name).is_some(), Ok(named.1.to_owned()), origin)
+        } else {
+            let named = table?.get(by_file.as_str())?;
+            let text = match from_toml(Kind::Path, named.get_ref()) {
+                Ok(Value::Path(path)) => Ok(path.display().to_string()),
+                Ok(_) => unreachable!("a path is read as a path"),
+                Err(message) => Err(message),
+            };
+            (table?.contains_key(setting.name), text, self.origin(named))
+        };
+        let name = format!("{name}_file");
+        if bare {
+            let message = format!("stands beside `{}`: write one of the two", setting.name);
+            self.report.problem(origin.clone(), name, message);
+            return Some((None, origin));
+        }
+        let read = named.and_then(|file| secret_file::read(&self.folder.join(file)));
+        match read {
+            Ok(secret) => {
+                if secret.is_loose {
+                    let message = format!("{} can be read by others: run `chmod 600` on it", secret.file.display());
+                    self.loose.push((origin.clone(), name, message));
+                }
+                Some((Some(Value::Secret { text: secret.text, file: Some(secret.file) }), origin))
+            }
+            Err(message) => {
+                self.report.problem(origin.clone(), name, message);
+                Some((None, origin))
+            }
+        }
+    }
+
+    /// A path as seen from the configuration file.
+    fn rooted(&self, value: Value) -> Value {
+        match value {
+            Value::Path(path) => Value::Path(self.folder.join(path)),
+            other => other,
+        }
+    }
+
+    fn refuse_unknown(&mut self, section: &Section, path: &str, table: Table<'_>, env: &Branch) {
+        let known = section.names();
+        for (name, value) in table.into_iter().flatten() {
+            if !known.iter().any(|known| known == name.get_ref()) {
+                let origin = place(self.text, name.span().start);
+                let message = unknown(name.get_ref(), section, value.get_ref().is_table());
+                self.report.problem(origin, join(path, &super::value::short(name.get_ref())), message);
+            }
+        }
+        for (step, branch) in &env.branches {
+            let is_section = section.sections.iter().find(|below| below.name == step);
+            let is_setting = is_section.is_none() && known.contains(step);
+            let stray: Vec<&str> = match is_section {
+                Some(below) if below.occurs == Occurs::Repeats => {
+                    let strays = branch.branches.iter().filter(|(step, _)| index(step).is_none());
+                    branch
+                        .leaf
+                        .iter()
+                        .map(|leaf| leaf.0.as_str())
+                        .chain(strays.flat_map(|(_, b)| b.variables()))
+                        .collect()
+                }
+                Some(_) => branch.leaf.iter().map(|leaf| leaf.0.as_str()).collect(),
+                None if is_setting => branch.branches.values().flat_map(Branch::variables).collect(),
+                None => branch.variables(),
+            };
+            for variable in stray {
+                let message = if is_section.is_some() {
+                    String::from(
+                        "names no setting: sections that repeat are numbered from 0, as in STOREKEEPER__APP__0__NAME",
+                    )
+                } else {
+                    unknown(step, section, false)
+                };
+                self.report.problem(Origin::Environment(variable.to_owned()), join(path, step), message);
+            }
+        }
+    }
+
+    fn origin(&self, value: &Spanned<DeValue<'_>>) -> Origin {
+        place(self.text, value.span().start)
+    }
+}
+
+/// Line and column of a byte of the file.
+pub(super) fn place(text: &str, byte: usize) -> Origin {
+    let before = &text[..text.floor_char_boundary(byte)];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    Origin::File { line, column }
+}
+
+/// What to say about a name that the section does not know.
+fn unknown(name: &str, section: &Section, is_table: bool) -> String {
+    let what = if is_table { "unknown section" } else { "unknown name" };
+    let known = section.names();
+    if let Some(near) = nearest(name, known.iter().map(String::as_str)) {
+        return format!("{what}; did you mean `{near}`?");
+    }
+    if let Some(home) = home(name) {
+        return format!("{what} here; it belongs under `{home}`");
+    }
+    format!("{what}; known here: {}", known.join(", "))
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+/// `app[0].credential[0]` as it is written between brackets.
+fn heading(path: &str) -> String {
+    path.split('.').map(|step| step.split('[').next().unwrap_or(step)).collect::<Vec<_>>().join(".")
+}
