@@ -1,7 +1,7 @@
 //! What is told about the configuration elsewhere, written from the same table that reads it: the commented file that
 //! `storekeeper init` makes, and the tables of `docs/reference/config.md`.
 
-use super::schema::{Kind, Occurs, Preset, ROOT, Section, Setting, file_name};
+use super::schema::{Kind, Occurs, Preset, ROOT, STRICT_FILES, Section, Setting, file_name};
 
 /// A commented file that names every setting. Those with a default are commented out with it; what is left only needs
 /// the IDs of the app registration and three files beside it: `master.key`, `backend.token` and `mygame.secret`.
@@ -29,7 +29,7 @@ fn section_template(section: &Section, parent: &str, text: &mut String) {
         return;
     }
     text.push_str(&if section.occurs == Occurs::Repeats { format!("[[{name}]]\n") } else { format!("[{name}]\n") });
-    for setting in section.settings {
+    for setting in section.settings.iter().filter(|setting| setting.name != STRICT_FILES.name) {
         describe(setting, text);
     }
     for below in section.sections {

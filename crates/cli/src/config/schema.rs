@@ -156,12 +156,14 @@ pub(super) fn file_name(secret: &str) -> String {
 pub(super) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let given = given.to_ascii_lowercase().replace('-', "_");
     let reach = 1 + given.chars().count() / 4;
-    known
-        .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&given, name), name))
+    let known: Vec<&str> = known.into_iter().collect();
+    let typed = known
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(&given, name), *name))
         .filter(|(distance, _)| *distance <= reach)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
+        .min_by_key(|(distance, _)| *distance);
+    let begun = || known.iter().copied().find(|name| given.len() > 2 && name.starts_with(&given));
+    typed.map(|(_, name)| name).or_else(begun)
 }
 
 /// The section in which `given` is a known name, as it is written in the file.
@@ -186,7 +188,12 @@ mod tests {
     #[test]
     fn a_slip_of_the_finger_is_recognised() {
         let known = ["listen", "admin_listen", "plaintext"];
-        for (given, meant) in [("lisen", Some("listen")), ("admin-listen", Some("admin_listen")), ("colour", None)] {
+        for (given, meant) in [
+            ("lisen", Some("listen")),
+            ("admin-listen", Some("admin_listen")),
+            ("admin", Some("admin_listen")),
+            ("colour", None),
+        ] {
             assert_eq!(nearest(given, known), meant, "{given}");
         }
     }
