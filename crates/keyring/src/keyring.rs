@@ -1,5 +1,7 @@
 //! The `Keyring` trait: what a backend promises, in domain verbs.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use storekeeper_model::{AppName, ClientId, Identity, KeyId, KeyKind, Timestamp, UserName};
 
@@ -20,14 +22,22 @@ pub struct DueQuery {
     pub limit: usize,
 }
 
+impl DueQuery {
+    /// Whether rows of this app and kind are not wanted now.
+    pub fn is_blocked(&self, identity: &Identity) -> bool {
+        self.blocked.iter().any(|(app, kind)| *app == identity.app && *kind == identity.kind)
+    }
+}
+
 /// What is due.
 #[derive(Debug, Clone, Default)]
 pub struct Due {
     /// In the order of risk: the soonest `exp` first, unusable times before all.
     pub records: Vec<Record>,
-    /// When the earliest row that is not yet due will be: the first next attempt after `until`.
+    /// When the earliest row that is not yet due will be: the first next attempt after `until`. Rows of blocked apps
+    /// count here, so that nobody sleeps past them.
     pub next_due_at: Option<Timestamp>,
-    /// Whether there are more than `limit`.
+    /// Whether there are more than `limit`, not counting those excepted or blocked.
     pub more: bool,
 }
 
@@ -116,7 +126,9 @@ pub trait Keyring: Send + Sync {
 
     /// Writes a group, each compare-and-set, in one durable step; answers per write, in order. Groups of several
     /// callers may share one commit. Two writes of one group to the same row are judged in order.
-    fn settle(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Settled>, KeyringError>>;
+    ///
+    /// The writes are shared, not given away: after a failure the caller still has them and tries again.
+    fn settle(&self, writes: Arc<Vec<Write>>) -> BoxFuture<'_, Result<Vec<Settled>, KeyringError>>;
 
     /// Finds up to `limit` live, proven, active rows of an app with nothing held against them, other than `except`:
     /// those whose next attempt comes soonest. May miss some in a large population of other apps.
@@ -139,7 +151,8 @@ pub trait Keyring: Send + Sync {
         overdue_before: &'a [(AppName, Timestamp)],
     ) -> BoxFuture<'a, Result<Vec<Count>, KeyringError>>;
 
-    /// Notes the day on which keys were last read. Durable with the next commit; changes no revision.
+    /// Notes the day on which keys were last read, unless a later day is noted; unknown ids are passed over. Durable
+    /// with the next commit; changes no revision. A later `Put` never takes the day back.
     fn note_used<'a>(&'a self, used: &'a [(KeyId, i64)]) -> BoxFuture<'a, Result<(), KeyringError>>;
 
     /// Every app that was ever saved.
@@ -151,7 +164,7 @@ pub trait Keyring: Send + Sync {
     /// Every wrapped root.
     fn roots(&self) -> BoxFuture<'_, Result<Vec<WrappedRoot>, KeyringError>>;
 
-    /// Adds a wrapped root; an existing generation is an error.
+    /// Adds a wrapped root; an existing generation is [`KeyringError::RootExists`].
     fn add_root<'a>(&'a self, root: &'a WrappedRoot) -> BoxFuture<'a, Result<(), KeyringError>>;
 
     /// Finishes what is under way and closes; later calls are `Unavailable`.
