@@ -10,7 +10,9 @@ pub enum KeyringError {
     #[error("the keyring holds something unreadable: {0}")]
     Corrupt(String),
     /// Written by a newer version than this one can serve.
-    #[error("the keyring was written by a newer version (schema {found}, readable up to {known}): start that version, or restore a backup")]
+    #[error(
+        "the keyring was written by a newer version (schema {found}, readable up to {known}): start that version, or restore a backup"
+    )]
     TooNew {
         /// The schema found.
         found: u32,
@@ -20,6 +22,12 @@ pub enum KeyringError {
     /// Another process holds it.
     #[error("another storekeeper process holds the keyring {0}: stop it first")]
     Held(String),
+    /// A root of this generation is there already.
+    #[error("the keyring holds a root {generation} already")]
+    RootExists {
+        /// Which generation.
+        generation: u16,
+    },
     /// The place it should be in cannot be used.
     #[error("the keyring cannot be opened: {0}")]
     Unreachable(String),

@@ -1,14 +1,22 @@
 //! What keeping Store ID keys durably promises: the [`Keyring`] trait, the row it keeps, how keys are sealed in it, a
 //! reference backend in memory and the suite that every backend passes.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod error;
+pub mod fold;
 pub mod history;
 pub mod keyring;
+pub mod memory;
+pub mod pack;
 pub mod page;
 pub mod record;
+pub mod seal;
 
 pub use error::KeyringError;
 pub use history::{History, Outcome, OutcomeResult};
 pub use keyring::{AppRow, Due, DueQuery, Keyring, Paused, Settled, WrappedRoot, Write};
+pub use memory::MemoryKeyring;
 pub use page::{Count, Page, PageQuery};
 pub use record::{Expected, Facets, Newcomer, Record, Refused, Revision, Sealed, SealedKey, State};
+pub use seal::{LoadRootsError, MasterKey, MasterKeyError, Role, Sealer, UnsealError};

@@ -57,12 +57,35 @@ pub struct Count {
     pub revoked: u64,
     /// Active in the row, but past `exp`.
     pub lapsed: u64,
-    /// Of the rows not condemned: with a refusal held against them.
+    /// Of the rows not condemned, lapsed ones included: with a refusal held against them.
     pub refused: u64,
-    /// Never renewed by the Store.
+    /// Never renewed by the Store, whatever the state.
     pub unproven: u64,
-    /// Active rows whose next attempt was due before `now`.
+    /// Active, not past `exp`, and their next attempt was due before `now`.
     pub due_backlog: u64,
-    /// Active and older than the deadline: `iat` lies before the instant given to `count`.
+    /// Active, not past `exp`, and older than the deadline: `iat` lies before the instant given to `count`.
     pub past_deadline: u64,
+}
+
+impl Count {
+    /// No rows.
+    pub const fn none(app: AppName, kind: KeyKind) -> Self {
+        Self { app, kind, active: 0, revoked: 0, lapsed: 0, refused: 0, unproven: 0, due_backlog: 0, past_deadline: 0 }
+    }
+
+    /// Counts one row: the definition that every backend's own way of counting has to agree with.
+    pub fn add(&mut self, record: &Record, now: Timestamp, overdue_before: Option<Timestamp>) {
+        let facets = record.facets();
+        let is_lapsed = record.key.lifetime.expires_at().is_some_and(|at| at <= now) && !facets.revoked;
+        let is_active = !facets.revoked && !is_lapsed;
+        let was_due = record.next_attempt_at.is_some_and(|at| at < now);
+        let is_old = overdue_before.is_some_and(|before| record.key.lifetime.issued_at() < before);
+        self.active += u64::from(is_active);
+        self.revoked += u64::from(facets.revoked);
+        self.lapsed += u64::from(is_lapsed);
+        self.refused += u64::from(facets.refused);
+        self.unproven += u64::from(facets.unproven);
+        self.due_backlog += u64::from(is_active && was_due);
+        self.past_deadline += u64::from(is_active && is_old);
+    }
 }

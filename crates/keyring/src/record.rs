@@ -174,6 +174,19 @@ impl Record {
             unproven: !self.proven,
         }
     }
+
+    /// Whether the last attempt failed, or a refusal is held against one of its keys: what backs off, and so may have
+    /// been sent too far away by a wrong clock.
+    pub fn is_failing(&self) -> bool {
+        let newcomer_is_refused = self.newcomer.as_ref().is_some_and(|newcomer| newcomer.refused.is_some());
+        self.failures > 0 || self.state.refused().is_some() || newcomer_is_refused
+    }
+
+    /// Whether it can bear witness: active, proven, alive, to be renewed, with nothing held against it.
+    pub fn is_witness(&self, now: Timestamp) -> bool {
+        let is_alive = self.key.lifetime.expires_at().is_some_and(|at| at > now);
+        is_alive && self.proven && self.state == State::ACTIVE && self.next_attempt_at.is_some() && !self.is_failing()
+    }
 }
 
 /// What a writer saw, and what must still stand when the write is made: every outcome is written compare-and-set.

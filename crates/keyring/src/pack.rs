@@ -1,0 +1,206 @@
+//! Packing: a key's text made small before it is sealed, proven to come back byte for byte, with the text itself as fallback.
+//!
+//! The text is folded (see [`crate::fold`]) and compressed by zstd with a dictionary that was trained on made-up keys.
+//! A format, once used, never changes: its dictionary stands in rows. `cargo run --release -p storekeeper-keyring
+//! --example dictionary` shows how the one here was made, and makes it again.
+
+use std::cell::RefCell;
+use std::sync::LazyLock;
+
+use storekeeper_model::Secret;
+use zeroize::Zeroizing;
+use zstd::bulk::{Compressor, Decompressor};
+use zstd::dict::{DecoderDictionary, EncoderDictionary};
+use zstd::zstd_safe::{CParameter, compress_bound};
+
+use crate::fold::{FOLDED_MAX, fold, unfold};
+
+/// The text as it is.
+pub const RAW: u8 = 0;
+/// Folded, then zstd with dictionary 1.
+pub const FOLDED_1: u8 = 1;
+
+/// Dictionary 1.
+pub const DICTIONARY_1: &[u8] = include_bytes!("dictionary-1.zstd");
+
+// Level 1: with the dictionary, higher ones gain nothing on keys.
+const LEVEL: i32 = 1;
+
+static ENCODER_1: LazyLock<EncoderDictionary<'static>> = LazyLock::new(|| EncoderDictionary::copy(DICTIONARY_1, LEVEL));
+static DECODER_1: LazyLock<DecoderDictionary<'static>> = LazyLock::new(|| DecoderDictionary::copy(DICTIONARY_1));
+
+thread_local! {
+    static CONTEXT: RefCell<Option<Context>> = const { RefCell::new(None) };
+}
+
+/// What is stored cannot be unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UnpackError {
+    /// Written by a version that knows more formats.
+    #[error("packed in format {0}, which this version does not know")]
+    Format(u8),
+    /// Not what packing makes.
+    #[error("the packed text is damaged")]
+    Damaged,
+}
+
+/// Appends the packed text to `packed` and returns the format. That it unpacks to the very text has been tried.
+pub fn pack(text: &str, packed: &mut Vec<u8>) -> u8 {
+    let start = packed.len();
+    if with_context(|context| context.pack(text, packed)).is_none() {
+        packed.truncate(start);
+        packed.extend_from_slice(text.as_bytes());
+        return RAW;
+    }
+    FOLDED_1
+}
+
+/// Undoes [`pack`]. What was packed otherwise than by [`pack`] cannot make it take more than 16 KiB or so.
+///
+/// # Errors
+/// See [`UnpackError`].
+pub fn unpack(format: u8, packed: &[u8]) -> Result<Secret<String>, UnpackError> {
+    match format {
+        RAW => String::from_utf8(packed.to_vec()).map(Secret::new).map_err(|_| UnpackError::Damaged),
+        FOLDED_1 => {
+            let mut text = with_context(|context| context.unpack(packed)).ok_or(UnpackError::Damaged)?;
+            Ok(Secret::new(std::mem::take(&mut *text)))
+        }
+        unknown => Err(UnpackError::Format(unknown)),
+    }
+}
+
+/// What zstd allocates once per thread.
+struct Context {
+    compressor: Compressor<'static>,
+    decompressor: Decompressor<'static>,
+    folded: Box<[u8]>,
+}
+
+fn with_context<T>(act: impl FnOnce(&mut Context) -> Option<T>) -> Option<T> {
+    CONTEXT.with_borrow_mut(|context| {
+        if context.is_none() {
+            *context = Context::new().ok();
+        }
+        act(context.as_mut()?)
+    })
+}
+
+impl Context {
+    fn new() -> std::io::Result<Self> {
+        let mut compressor = Compressor::with_prepared_dictionary(&ENCODER_1)?;
+        // The format names the dictionary, AES-GCM is the checksum.
+        compressor.set_parameter(CParameter::DictIdFlag(false))?;
+        compressor.set_parameter(CParameter::ChecksumFlag(false))?;
+        let decompressor = Decompressor::with_prepared_dictionary(&DECODER_1)?;
+        Ok(Self { compressor, decompressor, folded: vec![0; FOLDED_MAX].into() })
+    }
+
+    fn pack(&mut self, text: &str, packed: &mut Vec<u8>) -> Option<()> {
+        let folded = fold(text)?;
+        let start = packed.len();
+        packed.resize(start + compress_bound(folded.len()), 0);
+        let length = self.compressor.compress_to_buffer(&folded, &mut packed[start..]).ok()?;
+        packed.truncate(start + length);
+        let is_proven = self.unpack(&packed[start..]).is_some_and(|unpacked| *unpacked == text);
+        (is_proven && length < text.len()).then_some(())
+    }
+
+    fn unpack(&mut self, packed: &[u8]) -> Option<Zeroizing<String>> {
+        let length = self.decompressor.decompress_to_buffer(packed, &mut *self.folded).ok()?;
+        let text = unfold(&self.folded[..length]);
+        self.folded[..length].fill(0);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+    use storekeeper_model::{Fingerprint, KeyKind, Timestamp};
+
+    use super::*;
+    use crate::conformance::Shape;
+
+    fn made_up_key() -> String {
+        let shape = Shape::usual(KeyKind::Collections, Timestamp::from_seconds(1_800_000_000));
+        shape.jwt(&mut rand_chacha::ChaCha8Rng::seed_from_u64(7))
+    }
+
+    fn check(text: &str) -> (u8, Vec<u8>) {
+        let mut packed = b"before".to_vec();
+        let format = pack(text, &mut packed);
+        let packed = packed.strip_prefix(b"before").expect("what was there stays").to_vec();
+        assert_eq!(unpack(format, &packed).unwrap().expose(), text);
+        (format, packed)
+    }
+
+    #[test]
+    fn a_key_is_packed_to_little_more_than_its_random_bytes() {
+        let text = made_up_key();
+        let (format, packed) = check(&text);
+        assert_eq!(format, FOLDED_1);
+        assert!(packed.len() < 580, "{} bytes packed to {}", text.len(), packed.len());
+    }
+
+    #[test]
+    fn keys_on_record_come_back() {
+        let fixture =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/keys/key.json")).unwrap();
+        let fixture: serde_json::Value = serde_json::from_str(&fixture).unwrap();
+        let keys = fixture["keys"].as_array().unwrap();
+        assert!(!keys.is_empty());
+        for key in keys {
+            check(key["jwt"].as_str().unwrap());
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_stays_as_it_is() {
+        for text in ["", "a.b.c", "not a key at all", &"x".repeat(40_000)] {
+            assert_eq!(check(text).0, RAW);
+        }
+    }
+
+    /// Rows name the format: what this dictionary packed has to come back for ever.
+    #[test]
+    fn format_1_never_changes() {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, DICTIONARY_1);
+        let digest: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(digest, "DIGEST", "a new dictionary is a new format");
+        let packed = include_bytes!("pack/format-1.bin");
+        let text = unpack(FOLDED_1, packed).unwrap();
+        assert_eq!(Fingerprint::of(text.expose()).to_string(), "FINGERPRINT");
+    }
+
+    #[test]
+    fn a_bomb_does_not_go_off() {
+        let bomb = zstd::bulk::compress(&vec![b'x'; 100 << 20], 1).unwrap();
+        assert_eq!(unpack(FOLDED_1, &bomb), Err(UnpackError::Damaged));
+        assert_eq!(unpack(9, b""), Err(UnpackError::Format(9)));
+        assert_eq!(unpack(RAW, &[0xff]), Err(UnpackError::Damaged));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_comes_back(text in ".*") {
+            check(&text);
+        }
+
+        #[test]
+        fn any_three_parts_come_back(header: Vec<u8>, claims in "[ -~]{0,300}", signature: Vec<u8>) {
+            use base64::Engine;
+            let encode = |part: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(part);
+            check(&format!("{}.{}.{}", encode(&header), encode(claims.as_bytes()), encode(&signature)));
+        }
+
+        #[test]
+        fn damage_never_panics(at: prop::sample::Index, byte: u8) {
+            let (format, mut packed) = check(&made_up_key());
+            let at = at.index(packed.len());
+            packed[at] = byte;
+            let _ = unpack(format, &packed);
+        }
+    }
+}
