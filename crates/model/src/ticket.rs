@@ -106,8 +106,10 @@ impl ServiceTicket {
         let claims = token.expose().split('.').nth(1).ok_or(ParseTicketError::Malformed)?;
         let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| ParseTicketError::Malformed)?;
         let claims: Claims = serde_json::from_slice(&claims).map_err(|_| ParseTicketError::Malformed)?;
-        let audience =
-            Audience::ALL.into_iter().find(|audience| audience.resource() == claims.aud).ok_or(ParseTicketError::Audience)?;
+        let audience = Audience::ALL
+            .into_iter()
+            .find(|audience| audience.resource() == claims.aud)
+            .ok_or(ParseTicketError::Audience)?;
         let client_id = ClientId::new(&claims.appid.ok_or(ParseTicketError::NoAppId)?);
         if claims.exp <= claims.iat {
             return Err(ParseTicketError::Times);
@@ -139,5 +141,28 @@ impl ServiceTicket {
     /// `exp - iat`: on Entra's clock, so free of ours.
     pub fn lifetime(&self) -> Duration {
         self.expires_at.since(self.issued_at)
+    }
+
+    /// Shortens the lifetime to what the token endpoint promised, where that is less: Entra issues tokens whose `iat`
+    /// lies minutes in the past (protocol.md 2.2), which `exp - iat` alone would add to their end.
+    #[must_use]
+    pub fn limited_to(self, promised: Duration) -> Self {
+        Self { expires_at: self.expires_at.min(self.issued_at + promised), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lifetime_is_only_ever_shortened() {
+        let claims = br#"{"aud":"https://onestore.microsoft.com","appid":"a","iat":1000,"exp":4900}"#;
+        let token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
+        for (promised, expected) in [(3599, 3599), (3900, 3900), (86_400, 3900), (0, 0)] {
+            let ticket = ServiceTicket::parse(Secret::new(token.clone())).unwrap();
+            assert_eq!(ticket.lifetime(), Duration::from_secs(3900));
+            assert_eq!(ticket.limited_to(Duration::from_secs(promised)).lifetime(), Duration::from_secs(expected));
+        }
     }
 }
