@@ -1,0 +1,262 @@
+//! `HttpTransport`: pooled HTTP/1.1 connections over TCP or TLS, with every guard that [`Transport`] promises.
+
+use std::error::Error;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls_platform_verifier::Verifier;
+
+use crate::endpoint::{is_localhost, is_safe};
+use crate::scrub::scrubbed_line;
+use crate::{PreparedRequest, RawAnswer, Transport, TransportError};
+
+/// Sends over HTTP/1.1. Cheap to clone; clones share their connections.
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use storekeeper_client::{HttpOptions, HttpTransport};
+/// let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+/// let transport = HttpTransport::new(provider, HttpOptions::default()).expect("the platform has root certificates");
+/// ```
+#[derive(Debug, Clone)]
+pub struct HttpTransport {
+    client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
+}
+
+/// How connections are made and kept.
+#[derive(Debug, Clone)]
+pub struct HttpOptions {
+    connect_limit: Duration,
+    idle_limit: Duration,
+    idle_connections_max: usize,
+    extra_ca: Option<Vec<u8>>,
+}
+
+impl Default for HttpOptions {
+    /// 5 s to connect; up to 256 idle connections per host, each for a minute; the platform's certificates only.
+    fn default() -> Self {
+        Self {
+            connect_limit: Duration::from_secs(5),
+            idle_limit: Duration::from_secs(60),
+            idle_connections_max: 256,
+            extra_ca: None,
+        }
+    }
+}
+
+impl HttpOptions {
+    /// How long a TCP connection may take to come about. TLS counts towards the limit of the exchange.
+    #[must_use]
+    pub fn connect_limit(self, connect_limit: Duration) -> Self {
+        Self { connect_limit, ..self }
+    }
+
+    /// How long an idle connection is kept.
+    #[must_use]
+    pub fn idle_limit(self, idle_limit: Duration) -> Self {
+        Self { idle_limit, ..self }
+    }
+
+    /// How many idle connections are kept per host.
+    #[must_use]
+    pub fn idle_connections_max(self, idle_connections_max: usize) -> Self {
+        Self { idle_connections_max, ..self }
+    }
+
+    /// Certificates to trust besides the platform's, as the contents of a PEM file: the emulator's local CA.
+    #[must_use]
+    pub fn extra_ca(self, pem: impl Into<Vec<u8>>) -> Self {
+        Self { extra_ca: Some(pem.into()), ..self }
+    }
+}
+
+/// Why a transport could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The extra CA file holds no certificate, or a broken one.
+    #[error("the extra CA file holds no readable PEM certificate")]
+    ExtraCa,
+    /// The platform has no root certificates, or the crypto provider lacks what TLS needs.
+    #[error("TLS could not be set up; install the system's CA certificates or name a CA file")]
+    Tls(#[source] rustls::Error),
+}
+
+impl HttpTransport {
+    /// Trusts what the platform trusts, and the extra CA of the options. The crypto provider is the caller's choice.
+    ///
+    /// # Errors
+    /// See [`SetupError`].
+    pub fn new(provider: Arc<CryptoProvider>, options: HttpOptions) -> Result<Self, SetupError> {
+        let roots = options.extra_ca.as_deref().map_or(Ok(Vec::new()), certificates)?;
+        let verifier = Verifier::new_with_extra_roots(roots, Arc::clone(&provider)).map_err(SetupError::Tls)?;
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(SetupError::Tls)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        Ok(Self::with_tls(config, options))
+    }
+
+    /// Uses the caller's TLS configuration as it stands; the options' extra CA is not looked at.
+    pub fn with_tls(config: ClientConfig, options: HttpOptions) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(Resolver);
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(options.connect_limit));
+        tcp.set_keepalive(Some(Duration::from_secs(30)));
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(options.idle_limit)
+            .pool_max_idle_per_host(options.idle_connections_max)
+            .http1_max_buf_size(RawAnswer::BYTES_MAX)
+            .build(connector);
+        Self { client }
+    }
+
+    async fn exchange(&self, request: PreparedRequest) -> Result<RawAnswer, TransportError> {
+        let mut outgoing = Request::new(Full::new(request.body.expose().clone()));
+        *outgoing.method_mut() = request.method;
+        *outgoing.uri_mut() = request.url;
+        *outgoing.headers_mut() = request.headers;
+        let answer = self.client.request(outgoing).await.map_err(|error| classify(&error, error.is_connect()))?;
+        read(answer).await
+    }
+}
+
+impl Transport for HttpTransport {
+    fn send(&self, request: PreparedRequest, limit: Duration) -> BoxFuture<'_, Result<RawAnswer, TransportError>> {
+        Box::pin(async move {
+            // Endpoints are checked when they are configured; a request can be built by hand.
+            if !is_safe(&request.url) {
+                return Err(TransportError::Insecure);
+            }
+            #[expect(clippy::disallowed_methods, reason = "a guard on a slow socket uses the operating system's time")]
+            let answer = tokio::time::timeout(limit, self.exchange(request)).await;
+            answer.unwrap_or(Err(TransportError::TimedOut))
+        })
+    }
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, SetupError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    found.ok().filter(|found| !found.is_empty()).ok_or(SetupError::ExtraCa)
+}
+
+/// Reads the body up to its bound. One that comes in a single piece, as most do, is not copied.
+async fn read(answer: Response<Incoming>) -> Result<RawAnswer, TransportError> {
+    let (parts, mut body) = answer.into_parts();
+    if body.size_hint().lower() > RawAnswer::BYTES_MAX as u64 {
+        return Err(TransportError::TooLarge);
+    }
+    let mut first = Bytes::new();
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame.map_err(|error| classify(&error, false))?.into_data() else { continue };
+        if first.len() + whole.len() + piece.len() > RawAnswer::BYTES_MAX {
+            return Err(TransportError::TooLarge);
+        }
+        if first.is_empty() && whole.is_empty() {
+            first = piece;
+        } else {
+            whole.extend_from_slice(&std::mem::take(&mut first));
+            whole.extend_from_slice(&piece);
+        }
+    }
+    let body = if whole.is_empty() { first } else { whole.freeze() };
+    Ok(RawAnswer { status: parts.status, headers: parts.headers, body })
+}
+
+/// Finds out what happened from an error and everything beneath it.
+fn classify(error: &(dyn Error + 'static), is_connect: bool) -> TransportError {
+    let causes = causes(error);
+    let reason = || scrubbed_line(&causes.last().unwrap_or(&error).to_string(), 256);
+    let tls = causes.iter().find_map(|cause| cause.downcast_ref::<rustls::Error>());
+    let is_io = |kind| causes.iter().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|io| io.kind() == kind);
+    let is_http = |test: fn(&hyper::Error) -> bool| {
+        causes.iter().filter_map(|cause| cause.downcast_ref::<hyper::Error>()).any(test)
+    };
+    if causes.iter().any(|cause| cause.is::<ResolveError>()) {
+        TransportError::Dns { reason: reason() }
+    } else if let Some(tls) = tls {
+        TransportError::Tls { reason: scrubbed_line(&tls.to_string(), 256) }
+    } else if is_io(io::ErrorKind::TimedOut) {
+        TransportError::TimedOut
+    } else if is_connect {
+        TransportError::Connect { reason: reason() }
+    } else if is_http(hyper::Error::is_parse_too_large) {
+        TransportError::TooLarge
+    } else if is_http(hyper::Error::is_parse) {
+        TransportError::Malformed { reason: reason() }
+    } else {
+        TransportError::Reset { reason: reason() }
+    }
+}
+
+/// The error and everything beneath it, outermost first. An [`io::Error`] hides what it wraps from `source`, which is
+/// where TLS errors are.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
+    let mut found = vec![error];
+    let mut current = error;
+    while found.len() < 16 {
+        let wrapped = current.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let beneath = match wrapped {
+            Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
+            None => current.source(),
+        };
+        let Some(beneath) = beneath else { break };
+        found.push(beneath);
+        current = beneath;
+    }
+    found
+}
+
+/// Resolves names, but never asks the network for `localhost`: plain http is allowed to it, so it has to be this machine.
+#[derive(Debug, Clone)]
+struct Resolver;
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct ResolveError(io::Error);
+
+impl tower_service::Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = ResolveError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ResolveError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ResolveError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        Box::pin(async move {
+            let addresses: Vec<SocketAddr> = if is_localhost(name.as_str()) {
+                let own = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+                own.map(|address| SocketAddr::new(address, 0)).to_vec()
+            } else {
+                tokio::net::lookup_host((name.as_str(), 0)).await.map_err(ResolveError)?.collect()
+            };
+            Ok(addresses.into_iter())
+        })
+    }
+}
