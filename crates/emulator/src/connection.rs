@@ -1,0 +1,427 @@
+//! Seats for connections: how many there may be, and how long each may take, so that thousands of them do no harm.
+//!
+//! Three guards run by the operating system's time: a connection may be silent between requests only so long, a request
+//! must arrive whole within its time, and an answer must be taken within the same time. When every seat is taken, the
+//! connection that has been silent longest gives way; when none is silent, newcomers wait in the kernel's queue.
+#![expect(clippy::disallowed_methods, reason = "guards against slow or idle sockets use the operating system's time")]
+
+use std::collections::HashMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep};
+
+/// What a connection may take; all spans are of the operating system's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections to the Store's listeners at one time; a second, smaller allowance serves the control listener.
+    pub connections_max: usize,
+    /// How long a connection may be silent between requests.
+    pub idle_max: Duration,
+    /// How long a request may take to arrive whole, from its first byte, and how long an answer may wait to be taken.
+    pub transfer_max: Duration,
+    /// How long a shutdown waits for answers that are under way.
+    pub drain_max: Duration,
+}
+
+impl Default for Limits {
+    /// 4,096 connections, fewer where the system allows fewer files; 60 s of silence, 10 s for a request, 5 s to drain.
+    fn default() -> Self {
+        Self {
+            connections_max: 4096.min(files_max() / 4 * 3),
+            idle_max: Duration::from_secs(60),
+            transfer_max: Duration::from_secs(10),
+            drain_max: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How many files this process may have open, where the system says so.
+fn files_max() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(1024)
+}
+
+/// The connections of one group of listeners.
+pub(crate) struct Connections {
+    limits: Limits,
+    began: Instant,
+    seats: Mutex<Seats>,
+    /// How many newcomers wait for a seat.
+    waiting: AtomicUsize,
+    /// A seat may have become free, or the group closes.
+    freed: Notify,
+}
+
+#[derive(Default)]
+struct Seats {
+    taken: HashMap<u64, Arc<Seat>>,
+    next: u64,
+    closing: bool,
+}
+
+/// One connection's place and what it is doing.
+pub(crate) struct Seat {
+    phase: AtomicU8,
+    /// Milliseconds from the group's start to the last change of phase.
+    since: AtomicU64,
+    reset: AtomicBool,
+    /// The connection is to end: at once when it was evicted, else after the answer under way.
+    end: Notify,
+}
+
+/// Silent between requests.
+const IDLE: u8 = 0;
+/// A request is arriving.
+const RECEIVING: u8 = 1;
+/// A request has arrived; its answer is not ready.
+const ANSWERING: u8 = 2;
+/// The answer is ready; whoever reads for the next request has sent it.
+const ANSWERED: u8 = 3;
+/// Gave way to a newcomer while idle; final.
+const EVICTED: u8 = 4;
+
+impl Seat {
+    fn new(since: u64) -> Self {
+        Self {
+            phase: AtomicU8::new(IDLE),
+            since: AtomicU64::new(since),
+            reset: AtomicBool::new(false),
+            end: Notify::new(),
+        }
+    }
+
+    /// Moves on, unless the connection was evicted.
+    fn enter(&self, phase: u8, since: u64) -> bool {
+        let moved =
+            self.phase.fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| (old != EVICTED).then_some(phase));
+        if moved.is_ok() {
+            self.since.store(since, Ordering::Release);
+        }
+        moved.is_ok()
+    }
+
+    fn evict(&self) -> bool {
+        let evicted = self.phase.compare_exchange(IDLE, EVICTED, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if evicted {
+            self.end.notify_one();
+        }
+        evicted
+    }
+
+    fn is_evicted(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == EVICTED
+    }
+
+    /// The connection is to be broken off without a word when it closes, not ended politely.
+    pub(crate) fn reset_on_close(&self) {
+        self.reset.store(true, Ordering::Release);
+    }
+}
+
+impl Connections {
+    pub(crate) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            began: Instant::now(),
+            seats: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            freed: Notify::new(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seats> {
+        self.seats.lock().expect("no holder of this lock panics")
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Waits until there is a place for one more connection.
+    pub(crate) async fn seat(self: &Arc<Self>) -> Seated {
+        let _waiting = Waiting::new(&self.waiting);
+        loop {
+            let freed = self.freed.notified();
+            if let Some(seated) = self.try_seat() {
+                return seated;
+            }
+            freed.await;
+        }
+    }
+
+    fn try_seat(self: &Arc<Self>) -> Option<Seated> {
+        let mut seats = self.lock();
+        if seats.taken.len() >= self.limits.connections_max {
+            let evicted = seats.evict_longest_idle()?;
+            seats.taken.remove(&evicted);
+        }
+        let number = seats.next;
+        seats.next += 1;
+        let seat = Arc::new(Seat::new(self.millis()));
+        seats.taken.insert(number, Arc::clone(&seat));
+        Some(Seated { group: Arc::clone(self), seat, number })
+    }
+
+    /// Asks every connection to end after the answer under way, and every later one at once.
+    pub(crate) fn close(&self) {
+        let mut seats = self.lock();
+        seats.closing = true;
+        seats.taken.values().for_each(|seat| seat.end.notify_one());
+        drop(seats);
+        self.freed.notify_waiters();
+    }
+
+    /// Resolves once [`Connections::close`] was called.
+    pub(crate) async fn closing(&self) {
+        loop {
+            let freed = self.freed.notified();
+            if self.lock().closing {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    /// Waits until no connection is left, or until [`Limits::drain_max`] has passed.
+    pub(crate) async fn drained(&self) {
+        let all_gone = async {
+            loop {
+                let freed = self.freed.notified();
+                if self.lock().taken.is_empty() {
+                    return;
+                }
+                freed.await;
+            }
+        };
+        drop(tokio::time::timeout(self.limits.drain_max, all_gone).await);
+    }
+
+    /// Waits as long as a request may take to arrive.
+    pub(crate) async fn transfer_time(&self) {
+        tokio::time::sleep(self.limits.transfer_max).await;
+    }
+
+    /// Waits a moment before a failed `accept` is tried again.
+    pub(crate) async fn breathe(&self) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+impl Seats {
+    /// Evicts the connection that has been silent longest, and says which.
+    fn evict_longest_idle(&self) -> Option<u64> {
+        loop {
+            let idle = self.taken.iter().filter(|(_, seat)| seat.phase.load(Ordering::Acquire) == IDLE);
+            let (number, seat) = idle.min_by_key(|(_, seat)| seat.since.load(Ordering::Acquire))?;
+            if seat.evict() {
+                return Some(*number);
+            }
+        }
+    }
+}
+
+/// Counts a newcomer while it waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A seat that is taken until this is dropped.
+pub(crate) struct Seated {
+    group: Arc<Connections>,
+    seat: Arc<Seat>,
+    number: u64,
+}
+
+/// Why a connection is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// At once: it was silent and somebody else needs the seat.
+    Evicted,
+    /// After the answer under way: the server shuts down.
+    Closing,
+}
+
+impl Seated {
+    pub(crate) fn seat(&self) -> &Arc<Seat> {
+        &self.seat
+    }
+
+    pub(crate) fn group(&self) -> &Arc<Connections> {
+        &self.group
+    }
+
+    /// Resolves when the connection is to end.
+    pub(crate) async fn end(&self) -> End {
+        if !self.group.lock().closing {
+            self.seat.end.notified().await;
+        }
+        if self.seat.is_evicted() { End::Evicted } else { End::Closing }
+    }
+
+    /// The request has arrived whole. `false` when the connection was evicted meanwhile.
+    pub(crate) fn request_arrived(&self) -> bool {
+        self.seat.enter(ANSWERING, self.group.millis())
+    }
+
+    /// The answer, or the handshake, is done: once it is sent the connection is silent until its next byte.
+    pub(crate) fn answered(&self) {
+        self.seat.enter(ANSWERED, self.group.millis());
+    }
+
+    /// Puts the guards on a socket.
+    pub(crate) fn guard(&self, tcp: TcpStream) -> GuardedStream {
+        GuardedStream {
+            tcp,
+            seat: Arc::clone(&self.seat),
+            group: Arc::clone(&self.group),
+            read_guard: None,
+            write_guard: None,
+            write_began: None,
+        }
+    }
+}
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        self.group.lock().taken.remove(&self.number);
+        self.group.freed.notify_waiters();
+    }
+}
+
+/// A socket that fails with [`io::ErrorKind::TimedOut`] when its peer is too slow or silent for too long.
+pub(crate) struct GuardedStream {
+    tcp: TcpStream,
+    seat: Arc<Seat>,
+    group: Arc<Connections>,
+    read_guard: Option<Pin<Box<Sleep>>>,
+    write_guard: Option<Pin<Box<Sleep>>>,
+    write_began: Option<Instant>,
+}
+
+impl GuardedStream {
+    fn read_deadline(&self) -> Option<Instant> {
+        let span = match self.seat.phase.load(Ordering::Acquire) {
+            IDLE => self.group.limits.idle_max,
+            RECEIVING => self.group.limits.transfer_max,
+            _ => return None,
+        };
+        Some(self.group.began + Duration::from_millis(self.seat.since.load(Ordering::Acquire)) + span)
+    }
+
+    fn poll_write_guard(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let began = *self.write_began.get_or_insert_with(Instant::now);
+        ready!(poll_deadline(&mut self.write_guard, began + self.group.limits.transfer_max, cx));
+        Poll::Ready(io::ErrorKind::TimedOut.into())
+    }
+
+    /// The result of a write, or of the guard over it.
+    fn guard_write<T>(&mut self, polled: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if polled.is_pending() {
+            return self.poll_write_guard(cx).map(Err);
+        }
+        self.write_began = None;
+        polled
+    }
+}
+
+/// Ready once `deadline` has passed. The timer is moved only when it would fire too late, so that a busy connection
+/// costs one timer per span and not one per request.
+fn poll_deadline(timer: &mut Option<Pin<Box<Sleep>>>, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+    if timer.deadline() > deadline {
+        timer.as_mut().reset(deadline);
+    }
+    loop {
+        ready!(timer.as_mut().poll(cx));
+        if timer.deadline() >= deadline {
+            return Poll::Ready(());
+        }
+        timer.as_mut().reset(deadline);
+    }
+}
+
+impl AsyncRead for GuardedStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        if self.seat.phase.load(Ordering::Acquire) == ANSWERED {
+            self.seat.enter(IDLE, self.group.millis());
+            if self.group.waiting.load(Ordering::Acquire) > 0 {
+                self.group.freed.notify_waiters();
+            }
+        }
+        if let Poll::Ready(read) = Pin::new(&mut self.tcp).poll_read(cx, buf) {
+            let began = buf.filled().len() > before && self.seat.phase.load(Ordering::Acquire) == IDLE;
+            if began && !self.seat.enter(RECEIVING, self.group.millis()) {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
+            return Poll::Ready(read);
+        }
+        match self.read_deadline() {
+            Some(deadline) => {
+                ready!(poll_deadline(&mut self.read_guard, deadline, cx));
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncWrite for GuardedStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.tcp).poll_write(cx, bytes);
+        self.guard_write(polled, cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.tcp).poll_write_vectored(cx, pieces);
+        self.guard_write(polled, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.seat.reset.load(Ordering::Acquire) {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+impl Drop for GuardedStream {
+    fn drop(&mut self) {
+        if self.seat.reset.load(Ordering::Acquire) {
+            // With no time to linger the kernel sends RST; where it will not, the connection just closes.
+            drop(self.tcp.set_zero_linger());
+        }
+    }
+}
