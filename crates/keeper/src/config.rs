@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use storekeeper_client::{EntraVersion, Endpoint};
+use storekeeper_client::{Endpoint, EntraVersion};
 use storekeeper_model::{AppName, ClientId, KeyKind, Secret};
 use storekeeper_policy::RenewalPolicy;
 

@@ -1,41 +1,195 @@
 //! `Keeper`: the handle through which everybody else speaks with the keeper.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use storekeeper_client::Transport;
 use storekeeper_clock::Clock;
-use storekeeper_keyring::{Keyring, Outcome};
-use storekeeper_model::{AppName, Audience, Identity, KeyKind, Slot, UserName};
+use storekeeper_keyring::seal::{MasterKey, Role, Sealer};
+use storekeeper_keyring::{Expected, Keyring, KeyringError, Outcome, Record, Settled, Write};
+use storekeeper_model::{AppName, Audience, Identity, KeyId, KeyKind, Slot, UserName};
+use storekeeper_policy::Standing;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
+use crate::attempt::Attempts;
+use crate::cache::RowCache;
+use crate::config::{AppConfig, KeeperConfig};
+use crate::engine::{AppIndex, Asked, Engine, Event, Observation, Order};
 use crate::error::{EnrollError, OrderError, ReadError, RenewError, TicketError};
-use crate::view::{EnrollRequest, Enrolled, KeyPage, KeyView, ListQuery, LiveKey, Stats, TicketView};
+use crate::intake::Intake;
+use crate::metrics::Metrics;
+use crate::shell::{Message, Postbox, Shell, Tools};
+use crate::start::{StartError, check_apps, open_sealer};
+use crate::view::{EnrollRequest, Enrolled, KeyView, LiveKey, TicketView};
+
+/// A row that many callers write at once is tried this often.
+const ROUNDS_MAX: usize = 8;
+/// How long a shutdown waits for what is under way, in the operating system's time.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// A running keeper. Clones share it.
 #[derive(Clone)]
-pub struct Keeper {}
+pub struct Keeper {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) config: Arc<KeeperConfig>,
+    pub(crate) names: Vec<AppName>,
+    apps: BTreeMap<AppName, AppConfig>,
+    pub(crate) index: BTreeMap<AppName, AppIndex>,
+    sealer: Arc<Sealer>,
+    pub(crate) tools: Arc<Tools>,
+    pub(crate) postbox: Postbox,
+    shell: Mutex<Option<JoinHandle<()>>>,
+    used: Mutex<HashMap<KeyId, i64>>,
+    flushing: AtomicBool,
+}
 
 impl Keeper {
+    /// Starts a keeper on the current Tokio runtime: checks the apps against the keyring, unwraps the roots (or makes
+    /// the first one, durably), and begins to renew what is due.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing was changed but, perhaps, the first root and new apps' rows.
+    pub async fn start(
+        config: KeeperConfig,
+        keyring: Arc<dyn Keyring>,
+        master: &MasterKey,
+        transport: Arc<dyn Transport>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
+        let now = clock.now();
+        let (rows, populations) = check_apps(&config, &*keyring, now).await?;
+        let sealer = Arc::new(open_sealer(&*keyring, master, now).await?);
+        let engine = Engine::new(&config, &rows, &populations, now);
+        let config = Arc::new(config);
+        let attempts = Attempts::new(Arc::clone(&config), Arc::clone(&sealer), transport, Arc::clone(&clock));
+        let tools = Arc::new(Tools {
+            keyring,
+            clock,
+            attempts,
+            cache: RowCache::new(config.cache_rows),
+            metrics: Metrics::new(),
+            skewed: AtomicBool::new(false),
+        });
+        let (postbox, shell) = Shell::spawn(engine, Arc::clone(&tools));
+        let names: Vec<AppName> = config.apps.iter().map(|app| app.name.clone()).collect();
+        let inner = Inner {
+            apps: config.apps.iter().map(|app| (app.name.clone(), app.clone())).collect(),
+            index: names.iter().enumerate().map(|(index, name)| (name.clone(), AppIndex(index))).collect(),
+            names,
+            config,
+            sealer,
+            tools,
+            postbox,
+            shell: Mutex::new(Some(shell)),
+            used: Mutex::default(),
+            flushing: AtomicBool::new(false),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
     /// Takes keys in, in order; each answers for itself, and an `Ok` is durable.
     pub async fn enroll(&self, requests: Vec<EnrollRequest>) -> Vec<Result<Enrolled, EnrollError>> {
-        unimplemented!()
+        let keeper = self.clone();
+        let hold = self.clock().hold("an enrollment");
+        let work = async move {
+            let now = keeper.clock().now();
+            let inner = &keeper.inner;
+            let intake = Intake { apps: &inner.apps, keyring: &*inner.tools.keyring, sealer: &inner.sealer };
+            let (answers, due_at) = intake.enroll(requests, now).await;
+            if let Some(due_at) = due_at {
+                inner.postbox.send(Message::Event(Event::Changed(due_at)));
+            }
+            drop(hold);
+            answers
+        };
+        // In a task of its own, so that a caller who goes away undoes nothing half-way.
+        tokio::spawn(work).await.unwrap_or_else(|_| vec![Err(EnrollError::ShuttingDown)])
     }
-    /// Hands out a live key. With `min_ttl` a key with less life than that is renewed first.
+
+    /// Hands out a live key. With `min_ttl` a key with less life than that is renewed first, single flight; if that
+    /// fails the live key is served and [`LiveKey::renewal_failed`] says so.
+    ///
+    /// # Errors
+    /// [`ReadError`]: only `Revoked` and `Lapsed` mean that the player has to mint a new key.
     pub async fn get(&self, identity: &Identity, min_ttl: Option<Duration>) -> Result<LiveKey, ReadError> {
-        unimplemented!()
+        let record = self.read(identity).await?;
+        let key = self.live(&record)?;
+        match min_ttl {
+            Some(min_ttl) if self.lives_shorter(&record, min_ttl)? => self.get_renewed(record, key).await,
+            _ => Ok(key),
+        }
     }
-    /// Hands out many.
+
+    /// Hands out many, in order; one read for all.
     pub async fn get_many(&self, identities: &[Identity]) -> Vec<Result<LiveKey, ReadError>> {
-        unimplemented!()
+        let ids: Vec<KeyId> = identities.iter().map(Identity::key_id).collect();
+        match self.inner.tools.keyring.find(&ids).await {
+            Ok(rows) => {
+                let answer = |(identity, row): (&Identity, Option<Record>)| {
+                    self.known_app(&identity.app)?;
+                    let record = Arc::new(row.ok_or(ReadError::NotFound)?);
+                    self.inner.tools.cache.put(Arc::clone(&record));
+                    self.live(&record)
+                };
+                identities.iter().zip(rows).map(answer).collect()
+            }
+            Err(_) => {
+                let mut answers = Vec::with_capacity(identities.len());
+                for identity in identities {
+                    answers.push(self.get(identity, None).await);
+                }
+                answers
+            }
+        }
     }
+
     /// What is known of a key in any state, without the key and without noting a use.
+    ///
+    /// # Errors
+    /// [`ReadError::AppUnknown`], [`ReadError::NotFound`], [`ReadError::Keyring`].
     pub async fn show(&self, identity: &Identity) -> Result<KeyView, ReadError> {
-        unimplemented!()
+        let record = self.read(identity).await?;
+        Ok(KeyView::of(&record, self.clock().now()))
     }
+
+    /// The last outcomes, oldest first.
+    ///
+    /// # Errors
+    /// As [`Keeper::show`].
+    pub async fn history(&self, identity: &Identity) -> Result<Vec<Outcome>, ReadError> {
+        let record = self.read(identity).await?;
+        Ok(record.history.iter().cloned().collect())
+    }
+
     /// Renews now, single flight; also a key that is not due.
+    ///
+    /// # Errors
+    /// See [`RenewError`]; the held key is untouched and served while it lives.
     pub async fn renew(&self, identity: &Identity) -> Result<KeyView, RenewError> {
-        unimplemented!()
+        let record = self.read(identity).await?;
+        self.check_alive(&record)?;
+        let (reply, asked) = oneshot::channel();
+        self.inner.postbox.send(Message::Ask(Box::new(Record::clone(&record)), reply));
+        match asked.await.map_err(|_| RenewError::ShuttingDown)? {
+            Asked::Renewed(view) => Ok(*view),
+            Asked::Overtaken => Ok(self.show(identity).await?),
+            Asked::Paused(reason) => Err(RenewError::Paused { reason }),
+            Asked::Refused => Err(RenewError::Refused),
+            Asked::Failed(code, retry_after) => Err(RenewError::Failed { code, retry_after }),
+        }
     }
-    /// Forgets one key, or with `kind: None` every key of the player (in `slot` if given, else in all slots). Returns how many there were.
+
+    /// Forgets one key, or with `kind: None` every key of the player (in `slot` if given, else in all slots). Returns
+    /// how many there were.
+    ///
+    /// # Errors
+    /// [`ReadError::AppUnknown`], [`ReadError::Keyring`].
     pub async fn forget(
         &self,
         app: &AppName,
@@ -43,54 +197,193 @@ impl Keeper {
         slot: Option<&Slot>,
         kind: Option<KeyKind>,
     ) -> Result<usize, ReadError> {
-        unimplemented!()
+        self.known_app(app)?;
+        let mut forgotten = 0;
+        for _ in 0..ROUNDS_MAX {
+            let mut rows = self.inner.tools.keyring.of_user(app, user).await?;
+            rows.retain(|row| {
+                slot.is_none_or(|slot| row.identity.slot == *slot) && kind.is_none_or(|kind| row.identity.kind == kind)
+            });
+            if rows.is_empty() {
+                return Ok(forgotten);
+            }
+            forgotten += self.forget_rows(rows).await?;
+        }
+        Err(KeyringError::Unavailable(String::from("the player's rows are being written by many callers at once"))
+            .into())
     }
-    /// The last outcomes, oldest first.
-    pub async fn history(&self, identity: &Identity) -> Result<Vec<Outcome>, ReadError> {
-        unimplemented!()
+
+    async fn forget_rows(&self, rows: Vec<Record>) -> Result<usize, ReadError> {
+        let tools = &self.inner.tools;
+        let write =
+            |row: &Record| Write::Forget { id: row.id, identity: row.identity.clone(), expected: Expected::of(row) };
+        let settled = tools.keyring.settle(Arc::new(rows.iter().map(write).collect())).await?;
+        let mut forgotten = 0;
+        for (row, settled) in rows.iter().zip(settled) {
+            tools.cache.remove(row.id);
+            if let Settled::Done(_) = settled {
+                forgotten += 1;
+                tools.metrics.event("key.forgotten");
+                tracing::info!(event = "key.forgotten", app = %row.identity.app, key = %row.key.fingerprint);
+            }
+        }
+        Ok(forgotten)
     }
-    /// Lists keys.
-    pub async fn list(&self, query: ListQuery) -> Result<KeyPage, ReadError> {
-        unimplemented!()
-    }
-    /// Counts the population.
-    pub async fn stats(&self) -> Result<Stats, ReadError> {
-        unimplemented!()
-    }
+
     /// A ticket for a caller, from the one cache.
+    ///
+    /// # Errors
+    /// See [`TicketError`].
     pub async fn ticket(&self, app: &AppName, audience: Audience) -> Result<TicketView, TicketError> {
-        unimplemented!()
+        let index = *self.inner.index.get(app).ok_or(TicketError::AppUnknown)?;
+        let (reply, ticket) = oneshot::channel();
+        self.inner.postbox.send(Message::AskTicket(index, audience, reply));
+        match ticket.await.map_err(|_| TicketError::ShuttingDown)? {
+            Ok((ticket, expires_at)) => Ok(TicketView { access_token: ticket.token().clone(), expires_at }),
+            Err(fault) if fault.refused => Err(TicketError::Refused { code: fault.code }),
+            Err(fault) => Err(TicketError::Unavailable { code: fault.code, retry_after: fault.retry_after }),
+        }
     }
-    /// Stops renewing an app's keys until an operator resumes it. They are served.
+
+    /// Stops renewing an app's keys until an operator resumes it. They are served. Durable when this returns.
+    ///
+    /// # Errors
+    /// See [`OrderError`].
     pub async fn pause(&self, app: &AppName) -> Result<(), OrderError> {
-        unimplemented!()
+        self.order(app, Order::Pause).await.map(|_| ())
     }
-    /// Resumes an app. With `condemn`, keys that wait because of the daily cap are condemned now; returns how many.
+
+    /// Resumes an app. With `condemn`, keys that wait because of the daily cap are judged now without it; returns how
+    /// many those are.
+    ///
+    /// # Errors
+    /// See [`OrderError`].
     pub async fn resume(&self, app: &AppName, condemn: bool) -> Result<u64, OrderError> {
-        unimplemented!()
+        self.order(app, Order::Resume { condemn }).await
     }
-    /// Undoes the condemnation of keys whose text still lives; returns how many.
-    pub async fn acquit(&self, app: &AppName) -> Result<u64, OrderError> {
-        unimplemented!()
+
+    pub(crate) async fn order(&self, app: &AppName, order: Order) -> Result<u64, OrderError> {
+        let index = *self.inner.index.get(app).ok_or(OrderError::AppUnknown)?;
+        let (reply, done) = oneshot::channel();
+        self.inner.postbox.send(Message::Order(index, order, reply));
+        done.await.map_err(|_| OrderError::ShuttingDown)
     }
-    /// Whether anything can be served; the reason if not.
-    pub async fn ready(&self) -> Result<(), String> {
-        unimplemented!()
-    }
-    /// The metrics of renewal and population in the Prometheus text format (OpenMetrics).
-    pub async fn metrics(&self) -> String {
-        unimplemented!()
-    }
+
     /// The configured apps, in order.
     pub fn apps(&self) -> &[AppName] {
-        unimplemented!()
+        &self.inner.names
     }
+
     /// The clock everything runs by.
     pub fn clock(&self) -> &Arc<dyn Clock> {
-        unimplemented!()
+        &self.inner.tools.clock
     }
+
     /// Finishes what is under way, within ten seconds of real time, and stops.
     pub async fn shutdown(&self) {
-        unimplemented!()
+        self.inner.postbox.send(Message::Drain);
+        let shell = self.inner.shell.lock().expect("no holder of this lock panics").take();
+        if let Some(shell) = shell {
+            #[expect(clippy::disallowed_methods, reason = "a guard against work that does not end")]
+            let drained = tokio::time::timeout(DRAIN_MAX, shell).await;
+            if drained.is_err() {
+                tracing::warn!("renewals under way were left behind; their keys are as they were");
+            }
+        }
+        self.inner.tools.keyring.close().await;
+    }
+
+    pub(crate) async fn observe(&self) -> Observation {
+        let (reply, seen) = oneshot::channel();
+        self.inner.postbox.send(Message::Observe(reply));
+        seen.await.unwrap_or_default()
+    }
+
+    pub(crate) fn known_app(&self, app: &AppName) -> Result<(), ReadError> {
+        if self.inner.index.contains_key(app) { Ok(()) } else { Err(ReadError::AppUnknown) }
+    }
+
+    /// The row, or what was last seen of it while the keyring is down.
+    async fn read(&self, identity: &Identity) -> Result<Arc<Record>, ReadError> {
+        self.known_app(&identity.app)?;
+        let id = identity.key_id();
+        let tools = &self.inner.tools;
+        match tools.keyring.find(&[id]).await {
+            Ok(mut rows) => {
+                let record = Arc::new(rows.pop().flatten().ok_or(ReadError::NotFound)?);
+                tools.cache.put(Arc::clone(&record));
+                Ok(record)
+            }
+            Err(error) => tools.cache.get(id).ok_or(ReadError::Keyring(error)),
+        }
+    }
+
+    fn check_alive(&self, record: &Record) -> Result<(), ReadError> {
+        let now = self.clock().now();
+        match storekeeper_policy::standing(record.state.is_revoked(), record.key.lifetime.expires_at(), now) {
+            Standing::Active => Ok(()),
+            Standing::Revoked => Err(ReadError::Revoked),
+            Standing::Lapsed if self.inner.tools.skewed.load(Ordering::Relaxed) => Err(ReadError::ClockSkewed),
+            Standing::Lapsed => Err(ReadError::Lapsed),
+        }
+    }
+
+    fn live(&self, record: &Record) -> Result<LiveKey, ReadError> {
+        self.check_alive(record)?;
+        let now = self.clock().now();
+        let sealed = &record.key.sealed;
+        let key = self.inner.sealer.unseal(&record.identity, record.id, Role::Held, record.key_version, sealed);
+        let key = key.map_err(|error| KeyringError::Corrupt(error.to_string()))?;
+        if record.last_used_day != Some(now.day()) {
+            self.note_used(record.id, now.day());
+        }
+        Ok(LiveKey { key, view: KeyView::of(record, now), renewal_failed: None })
+    }
+
+    fn lives_shorter(&self, record: &Record, min_ttl: Duration) -> Result<bool, ReadError> {
+        let lifetime = &record.key.lifetime;
+        if lifetime.length().is_some_and(|length| min_ttl > length / 2) {
+            return Err(ReadError::MinTtlTooLong);
+        }
+        let rest = lifetime.expires_at().map(|at| at.since(self.clock().now()));
+        Ok(rest.is_none_or(|rest| rest < min_ttl))
+    }
+
+    async fn get_renewed(&self, record: Arc<Record>, key: LiveKey) -> Result<LiveKey, ReadError> {
+        match self.renew(&record.identity).await {
+            Ok(_) => {
+                let renewed = self.read(&record.identity).await?;
+                self.live(&renewed)
+            }
+            Err(error) => Ok(LiveKey { renewal_failed: Some(error.code().as_str()), ..key }),
+        }
+    }
+
+    /// Remembers a use; written behind the reader's back, many at a time.
+    fn note_used(&self, id: KeyId, day: i64) {
+        self.inner.used.lock().expect("no holder of this lock panics").insert(id, day);
+        if self.inner.flushing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            loop {
+                let used = std::mem::take(&mut *inner.used.lock().expect("no holder of this lock panics"));
+                if used.is_empty() {
+                    break;
+                }
+                let used: Vec<(KeyId, i64)> = used.into_iter().collect();
+                if let Err(error) = inner.tools.keyring.note_used(&used).await {
+                    tracing::warn!(%error, keys = used.len(), "uses are not noted");
+                }
+            }
+            inner.flushing.store(false, Ordering::Release);
+        });
+    }
+}
+
+impl std::fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keeper").field("apps", &self.inner.names).finish_non_exhaustive()
     }
 }

@@ -1,11 +1,26 @@
 //! The engine that keeps every Store ID key renewed, and the shell that executes what it decides.
+//!
+//! [`Keeper`] is the handle; [`engine::Engine`] the state machine behind it, which also runs alone in a plain loop.
 
+mod attempt;
+mod cache;
 pub mod config;
+pub mod engine;
 pub mod error;
+mod events;
+mod intake;
 pub mod keeper;
+mod metrics;
+mod population;
+mod shell;
+mod start;
 pub mod view;
 
 pub use config::{AppConfig, CredentialSource, FixedSecret, KeeperConfig, Limits, UserClaim};
 pub use error::{Code, EnrollError, OrderError, ReadError, RenewError, TicketError};
 pub use keeper::Keeper;
-pub use view::*;
+pub use start::StartError;
+pub use view::{
+    AppStats, EnrollOutcome, EnrollRequest, Enrolled, KeyPage, KeyView, KindStats, ListQuery, LiveKey, SignedSpan,
+    Stats, TicketView,
+};

@@ -1,0 +1,650 @@
+//! `Engine`: the state machine that keeps every key renewed. `(event, now) -> actions`; it never waits, sends or stores.
+//!
+//! A row's way: *scanned* when it is due → queued on its [`line`] in the order of risk → *tried* when ticket, breaker
+//! and pace allow → the answer becomes a *write* → the write is durable → done. What an answer means is decided in
+//! [`outcome`]; when an app is paused, in [`pausing`].
+
+mod app;
+mod event;
+mod line;
+mod outcome;
+mod pausing;
+mod tickets;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use storekeeper_keyring::{AppRow, Due, DueQuery, Record, Settled, Write};
+use storekeeper_model::{AppName, Audience, KeyId, KeyKind, ServiceTicket, Timestamp};
+use storekeeper_policy::{BACKOFF_MAX, Breaker, Pace};
+
+use crate::config::{KeeperConfig, Limits};
+use crate::view::KeyView;
+use app::App;
+use line::{Candidate, Cause, Line};
+use tickets::{Demand, Tickets};
+
+pub use app::PauseReason;
+pub use event::{
+    Action, Announcement, Answer, AppIndex, Asked, Call, Event, Finished, KeyEvent, Order, Silence, Subject,
+    TicketFault, TicketIndex, Waiter,
+};
+
+/// A regular scan takes what is due until the next one, this much later.
+pub const TICK: Duration = Duration::from_secs(60);
+/// How many rows one scan fetches at most.
+const SCAN_LIMIT: usize = 4096;
+/// At most this many refused keys of one ticket wait for a fresh one; past that nothing new is tried with it.
+const FRESH_WAITING_MAX: usize = 64;
+/// At most this many rows are somewhere between their answer and the disk.
+const SETTLING_MAX: usize = 8192;
+/// A write, scan or save that failed is repeated after this.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// While the clocks disagree, one attempt in this span learns whether they agree again.
+const SKEW_PROBE_PAUSE: Duration = Duration::from_secs(60);
+
+/// A row that is being tried.
+#[derive(Debug)]
+struct Attempt {
+    app: AppIndex,
+    cause: Cause,
+    /// When this attempt's first refusal came: the retry needs a ticket fetched after that.
+    refused_at: Option<Timestamp>,
+    /// Who asked.
+    waiters: Vec<Waiter>,
+    /// What to tell who asked, once the write is durable.
+    verdict: Option<Asked>,
+}
+
+/// Refused once, waiting for a fresh ticket.
+#[derive(Debug)]
+struct FreshWaiting {
+    record: Box<Record>,
+    subject: Subject,
+    app: AppIndex,
+}
+
+/// What of the keyring is being scanned, and when it is looked at next.
+#[derive(Debug, Default)]
+struct Scanning {
+    under_way: bool,
+    /// Which lines the scan under way, or the last one, fetched for.
+    asked: Vec<usize>,
+    /// When to look again at everything.
+    at: Option<Timestamp>,
+    /// Until when the rows of the last regular scan were taken.
+    until: Option<Timestamp>,
+}
+
+/// What the engine can be asked about at any time.
+#[derive(Debug, Clone, Default)]
+pub struct Observation {
+    /// Per app, in the order of configuration.
+    pub apps: Vec<AppObservation>,
+    /// Per host and client ID.
+    pub lines: Vec<LineObservation>,
+    /// Per ticket: client ID, audience, and until when it may be used.
+    pub tickets: Vec<(String, Audience, Option<Timestamp>)>,
+    /// Ours and the Store's, from the last answer that was dated.
+    pub clocks: Option<(Timestamp, Timestamp)>,
+    /// Whether they differ by more than five minutes.
+    pub skewed: bool,
+    /// Attempts under way.
+    pub in_flight: usize,
+    /// When a scan last succeeded.
+    pub scanned_at: Option<Timestamp>,
+    /// Writes that were overtaken: harmless, and counted.
+    pub conflicts: u64,
+}
+
+/// One app, observed.
+#[derive(Debug, Clone)]
+pub struct AppObservation {
+    /// Its name.
+    pub name: AppName,
+    /// Whether it is paused, and why.
+    pub paused: Option<storekeeper_keyring::Paused>,
+    /// Condemnations that wait for an operator.
+    pub awaiting_operator: u64,
+}
+
+/// One line, observed.
+#[derive(Debug, Clone)]
+pub struct LineObservation {
+    /// Which host.
+    pub kind: KeyKind,
+    /// For which client ID.
+    pub client_id: String,
+    /// Renewals per second it is asked for at most.
+    pub pace: f64,
+    /// `closed`, `open` or `half_open`.
+    pub breaker: &'static str,
+    /// Rows waiting.
+    pub queued: usize,
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Engine {
+    apps: Vec<App>,
+    names: BTreeMap<AppName, AppIndex>,
+    lines: Vec<Line>,
+    /// Which line an app's keys of a kind take.
+    routes: HashMap<(AppIndex, KeyKind), usize>,
+    tickets: Tickets,
+    tenants: Vec<(String, usize)>,
+    attempts: HashMap<KeyId, Attempt>,
+    fresh_waiting: BTreeMap<TicketIndex, Vec<FreshWaiting>>,
+    /// Given back undecided; not fetched again before the next regular scan.
+    released: HashSet<KeyId>,
+    in_flight: usize,
+    settling: usize,
+    /// Writes to go with the next group, and those of the group under way, in order.
+    pending: Vec<Write>,
+    settling_ids: Option<Vec<(KeyId, Option<Box<KeyView>>)>>,
+    settle_at: Option<Timestamp>,
+    scanning: Scanning,
+    scanned_at: Option<Timestamp>,
+    clocks: Option<(Timestamp, Timestamp)>,
+    skewed: bool,
+    skew_probe_at: Option<Timestamp>,
+    last_now: Timestamp,
+    concurrency: usize,
+    draining: bool,
+    conflicts: u64,
+    turn: usize,
+    rng: SmallRng,
+}
+
+impl Engine {
+    /// An engine for these apps, as their rows stand; `populations` is how many keys each app has.
+    pub fn new(config: &KeeperConfig, rows: &[AppRow], populations: &BTreeMap<AppName, u64>, now: Timestamp) -> Self {
+        let mut engine = Self {
+            apps: Vec::new(),
+            names: BTreeMap::new(),
+            lines: Vec::new(),
+            routes: HashMap::new(),
+            tickets: Tickets::default(),
+            tenants: Vec::new(),
+            attempts: HashMap::new(),
+            fresh_waiting: BTreeMap::new(),
+            released: HashSet::new(),
+            in_flight: 0,
+            settling: 0,
+            pending: Vec::new(),
+            settling_ids: None,
+            settle_at: None,
+            scanning: Scanning { at: Some(now), ..Scanning::default() },
+            scanned_at: None,
+            clocks: None,
+            skewed: false,
+            skew_probe_at: None,
+            last_now: now,
+            concurrency: config.concurrency.max(1),
+            draining: false,
+            conflicts: 0,
+            turn: 0,
+            rng: SmallRng::seed_from_u64(config.seed),
+        };
+        for app in &config.apps {
+            let index = AppIndex(engine.apps.len());
+            let credentials = app.credentials.len();
+            let ticket = engine.tickets.place(index, &app.tenant, &app.client_id, Audience::Service, credentials);
+            let row = rows.iter().find(|row| row.name == app.name);
+            let population = populations.get(&app.name).copied().unwrap_or(0);
+            engine.tenants.push((app.tenant.clone(), credentials));
+            engine.names.insert(app.name.clone(), index);
+            engine.add_lines(index, app, config.limits);
+            engine.apps.push(App::new(
+                app.name.clone(),
+                app.client_id.clone(),
+                app.policy.clone(),
+                ticket,
+                row,
+                population,
+                now,
+            ));
+        }
+        engine
+    }
+
+    fn add_lines(&mut self, index: AppIndex, app: &crate::config::AppConfig, limits: Limits) {
+        for kind in KeyKind::ALL {
+            let known = self.lines.iter().position(|line| line.kind == kind && line.client_id == app.client_id);
+            let line = known.unwrap_or_else(|| {
+                let limited = limits == Limits::On;
+                let pace = limited.then(|| Pace::new(app.policy.pace_start, app.policy.pace_max));
+                let breaker = limited.then(Breaker::new);
+                self.lines.push(Line::new(kind, app.client_id.clone(), pace, breaker));
+                self.lines.len() - 1
+            });
+            self.routes.insert((index, kind), line);
+        }
+    }
+
+    /// Takes an event in and decides. Ends with [`Engine::pump`], so every event may start work.
+    pub fn handle(&mut self, event: Event, now: Timestamp, actions: &mut Vec<Action>) {
+        self.take_in(event, now, actions);
+        self.pump(now, actions);
+    }
+
+    /// As [`Engine::handle`], for several events at once: their writes go in one group.
+    pub fn handle_all(&mut self, events: impl IntoIterator<Item = Event>, now: Timestamp, actions: &mut Vec<Action>) {
+        for event in events {
+            self.take_in(event, now, actions);
+        }
+        self.pump(now, actions);
+    }
+
+    /// Starts nothing new from here on; what is under way is finished.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Whether nothing is under way: no attempt, no write.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight == 0 && self.settling_ids.is_none() && self.pending.is_empty()
+    }
+
+    /// When the engine wants [`Event::Wake`] although nothing happened; always later than `now`.
+    ///
+    /// What could be done at `now` was done by the last event's [`Engine::pump`], so an instant that has passed waits for
+    /// something else: an answer, a commit, a place among the attempts.
+    pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let lines = self.lines.iter().filter_map(Line::wake_at);
+        let apps = self.apps.iter().flat_map(|app| [app.probe_at, app.save_at].into_iter().flatten());
+        let scan = if self.scanning.under_way { None } else { self.scanning.at };
+        let hopeless = self.apps.iter().filter(|app| app.reason == Some(PauseReason::Credential));
+        let tickets = hopeless
+            .map(|app| app.ticket)
+            .chain(self.fresh_waiting.keys().copied())
+            .chain(self.lines_without_ticket())
+            .filter_map(|ticket| self.tickets.get(ticket).wake_at());
+        let skew = if self.skewed { self.skew_probe_at } else { None };
+        let instants = lines.chain(apps).chain(scan).chain(tickets).chain(self.settle_at).chain(skew);
+        instants.filter(|at| *at > now).min()
+    }
+
+    /// Whether our clock and the Store's disagree.
+    pub fn is_skewed(&self) -> bool {
+        self.skewed
+    }
+
+    /// How many writes were overtaken.
+    pub fn conflicts(&self) -> u64 {
+        self.conflicts
+    }
+
+    /// What is to be seen from outside.
+    pub fn observe(&self) -> Observation {
+        let apps = self.apps.iter().map(|app| AppObservation {
+            name: app.name.clone(),
+            paused: app.paused.clone(),
+            awaiting_operator: app.awaiting_operator.len() as u64,
+        });
+        let lines = self.lines.iter().map(|line| LineObservation {
+            kind: line.kind,
+            client_id: line.client_id.to_string(),
+            pace: line.pace.as_ref().map_or(f64::INFINITY, Pace::rate),
+            breaker: line.breaker.as_ref().map_or("closed", Breaker::state),
+            queued: line.queue.len(),
+        });
+        let tickets =
+            self.tickets.iter().map(|place| (place.client_id().to_string(), place.audience(), place.expires_at()));
+        Observation {
+            apps: apps.collect(),
+            lines: lines.collect(),
+            tickets: tickets.collect(),
+            clocks: self.clocks,
+            skewed: self.skewed,
+            in_flight: self.in_flight,
+            scanned_at: self.scanned_at,
+            conflicts: self.conflicts,
+        }
+    }
+
+    fn take_in(&mut self, event: Event, now: Timestamp, actions: &mut Vec<Action>) {
+        self.look_at_clock(now);
+        match event {
+            Event::Wake => self.wake(now, actions),
+            Event::Scanned(due) => self.scanned(due, now),
+            Event::ScanFailed => {
+                self.scanning.under_way = false;
+                self.scanning.at = Some(now + RETRY_PAUSE);
+            }
+            Event::Probes(app, records) => self.queue_extra(app, records, Cause::Probe),
+            Event::Witnesses(app, records) => self.queue_extra(app, records, Cause::Witness),
+            Event::Finished(finished) => self.finished(*finished, now, actions),
+            Event::Ticket(ticket, result) => self.ticket_came(ticket, result, now, actions),
+            Event::Settled(results) => self.settled(&results, actions),
+            Event::SettleFailed(writes) => self.settle_failed(writes, now),
+            Event::SaveFailed(app) => self.apps[app.0].save_at = Some(now + RETRY_PAUSE),
+            Event::Changed(due_at) => self.changed(due_at, now),
+            Event::Ask(waiter, record) => self.ask(waiter, record, actions),
+            Event::AskTicket(waiter, app, audience) => self.ask_ticket(waiter, app, audience, now, actions),
+            Event::Order(waiter, app, order) => self.order(waiter, app, order, now, actions),
+            Event::Counted(app, population) => self.apps[app.0].population = population,
+        }
+    }
+
+    /// A clock that went back leaves every instant that was to be waited for in the future.
+    fn look_at_clock(&mut self, now: Timestamp) {
+        if now + Duration::from_secs(1) < self.last_now {
+            self.apps.iter_mut().for_each(|app| app.clock_went_back(now));
+            self.lines.iter_mut().for_each(Line::clock_went_back);
+            self.tickets.clock_went_back();
+            self.scanning.at = Some(now);
+            self.scanning.until = None;
+            self.settle_at = self.settle_at.map(|at| at.min(now));
+            self.skew_probe_at = self.skew_probe_at.map(|at| at.min(now));
+        }
+        self.last_now = now;
+    }
+
+    fn wake(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        for index in 0..self.apps.len() {
+            let app = &mut self.apps[index];
+            if app.save_at.is_some_and(|at| at <= now) {
+                app.save_at = None;
+                actions.push(Action::SaveApp(AppIndex(index), Box::new(app.row(now))));
+            }
+            if app.probe_at.is_some_and(|at| at <= now) {
+                app.probe_at = Some(now + app::PROBE_PAUSE);
+                actions.push(Action::FindProbes(AppIndex(index)));
+            }
+        }
+        if self.settle_at.is_some_and(|at| at <= now) {
+            self.settle_at = None;
+        }
+    }
+
+    fn scanned(&mut self, due: Due, now: Timestamp) {
+        self.scanning.under_way = false;
+        for line in std::mem::take(&mut self.scanning.asked) {
+            self.lines[line].more = due.more;
+        }
+        self.scanned_at = Some(now);
+        // No sooner than a tick: what falls due before then was taken by this scan.
+        let next = self.scanning.until.map_or(now + TICK, |until| until.max(now));
+        self.scanning.at = due.next_due_at.map(|at| at.max(next));
+        for record in due.records {
+            if let Some(app) = self.names.get(&record.identity.app).copied() {
+                self.enqueue(Candidate { record: Box::new(record), app, cause: Cause::Due });
+            }
+        }
+    }
+
+    fn queue_extra(&mut self, app: AppIndex, records: Vec<Record>, cause: Cause) {
+        for record in records {
+            self.enqueue(Candidate { record: Box::new(record), app, cause });
+        }
+    }
+
+    fn enqueue(&mut self, candidate: Candidate) {
+        let id = candidate.record.id;
+        if self.attempts.contains_key(&id) {
+            return;
+        }
+        let attempt = Attempt {
+            app: candidate.app,
+            cause: candidate.cause,
+            refused_at: None,
+            waiters: Vec::new(),
+            verdict: None,
+        };
+        self.attempts.insert(id, attempt);
+        let line = self.routes[&(candidate.app, candidate.record.identity.kind)];
+        self.lines[line].queue.push(candidate);
+    }
+
+    fn changed(&mut self, due_at: Timestamp, now: Timestamp) {
+        // Within the span already scanned nobody would look again: look now.
+        let covered = self.scanning.until.is_some_and(|until| due_at <= until);
+        let at = if covered || due_at <= now { now } else { due_at };
+        self.scanning.at = Some(self.scanning.at.map_or(at, |known| known.min(at)));
+    }
+
+    fn ask(&mut self, waiter: Waiter, record: Box<Record>, actions: &mut Vec<Action>) {
+        let Some(app) = self.names.get(&record.identity.app).copied() else {
+            actions.push(Action::Reply(waiter, Asked::Overtaken));
+            return;
+        };
+        if let Some(paused) = &self.apps[app.0].paused {
+            actions.push(Action::Reply(waiter, Asked::Paused(paused.reason.clone())));
+            return;
+        }
+        let id = record.id;
+        self.enqueue(Candidate { record, app, cause: Cause::Asked });
+        self.attempts.get_mut(&id).expect("just enqueued, or under way").waiters.push(waiter);
+    }
+
+    fn ask_ticket(
+        &mut self,
+        waiter: Waiter,
+        app: AppIndex,
+        audience: Audience,
+        now: Timestamp,
+        actions: &mut Vec<Action>,
+    ) {
+        let (tenant, credentials) = self.tenants[app.0].clone();
+        let client_id = self.apps[app.0].client_id.clone();
+        let ticket = self.tickets.place(app, &tenant, &client_id, audience, credentials);
+        self.tickets.get_mut(ticket).call(ticket, waiter, now, actions);
+    }
+
+    /// Starts whatever may be started: writes first, then attempts, then a scan for more.
+    fn pump(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        self.flush(now, actions);
+        if !self.draining {
+            self.relaunch_fresh(now, actions);
+            self.probe_credentials(now, actions);
+            self.start(now, actions);
+            self.scan_if_needed(now, actions);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.in_flight < self.concurrency && self.settling < SETTLING_MAX
+    }
+
+    /// Starts attempts, one line after the other in turn, so that a long queue starves nobody.
+    fn start(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        let mut open: Vec<usize> = (0..self.lines.len()).collect();
+        open.rotate_left(self.turn % self.lines.len().max(1));
+        self.turn = self.turn.wrapping_add(1);
+        while self.has_room() && !open.is_empty() {
+            open.retain(|line| self.start_one(*line, now, actions));
+        }
+    }
+
+    /// Starts, or gives back, the riskiest row of a line; `false` when the line can start no more now.
+    fn start_one(&mut self, line: usize, now: Timestamp, actions: &mut Vec<Action>) -> bool {
+        if !self.has_room() {
+            return false;
+        }
+        let Some(candidate) = self.lines[line].queue.peek() else { return false };
+        let (app, cause) = (candidate.app, candidate.cause);
+        if self.apps[app.0].is_paused() && cause != Cause::Probe {
+            let candidate = self.lines[line].queue.pop().expect("just peeked");
+            self.refuse_start(&candidate, actions);
+            return true;
+        }
+        let Some(ticket) = self.leave_to_start(line, app, now, actions) else { return false };
+        let candidate = self.lines[line].queue.pop().expect("just peeked");
+        let subject = self.subject(&candidate, now);
+        self.in_flight += 1;
+        actions.push(Action::Renew(Box::new(Call { record: candidate.record, subject, app, ticket })));
+        true
+    }
+
+    /// Whether one more attempt may be made on this line now: clocks, ticket, breaker and pace agree.
+    fn leave_to_start(
+        &mut self,
+        line: usize,
+        app: AppIndex,
+        now: Timestamp,
+        actions: &mut Vec<Action>,
+    ) -> Option<Arc<ServiceTicket>> {
+        if self.skewed && !self.may_probe_skew(now) {
+            return None;
+        }
+        let place = self.apps[app.0].ticket;
+        if self.fresh_waiting.get(&place).is_some_and(|waiting| waiting.len() >= FRESH_WAITING_MAX) {
+            return None;
+        }
+        let Demand::Use(ticket) = self.tickets.get_mut(place).demand(place, None, now, actions) else { return None };
+        if !self.lines[line].admit(now) {
+            return None;
+        }
+        if self.skewed {
+            self.skew_probe_at = Some(now + SKEW_PROBE_PAUSE);
+        }
+        Some(ticket)
+    }
+
+    /// The newcomer waits for proof, so it goes first, unless the held key's own moment has come.
+    fn subject(&self, candidate: &Candidate, now: Timestamp) -> Subject {
+        let record = &candidate.record;
+        let policy = &self.apps[candidate.app.0].policy;
+        let held_at = storekeeper_policy::renew_at(policy, record.id, &record.key.lifetime);
+        let held_due = held_at.is_none_or(|at| at <= now) && record.state.refused().is_none();
+        match &record.newcomer {
+            Some(newcomer) if candidate.cause == Cause::Due => {
+                if newcomer.refused.is_some() && held_due {
+                    Subject::Held
+                } else {
+                    Subject::Newcomer
+                }
+            }
+            _ => Subject::Held,
+        }
+    }
+
+    /// Gives a queued row back because its app is paused.
+    fn refuse_start(&mut self, candidate: &Candidate, actions: &mut Vec<Action>) {
+        let reason =
+            self.apps[candidate.app.0].paused.as_ref().map_or_else(String::new, |paused| paused.reason.clone());
+        self.release(candidate.record.id, &Asked::Paused(reason), actions);
+    }
+
+    /// Ends an attempt without a write; the row is as it was, and due if it was.
+    fn release(&mut self, id: KeyId, verdict: &Asked, actions: &mut Vec<Action>) {
+        let Some(attempt) = self.attempts.remove(&id) else { return };
+        self.released.insert(id);
+        for waiter in attempt.waiters {
+            actions.push(Action::Reply(waiter, verdict.clone()));
+        }
+    }
+
+    fn relaunch_fresh(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        let places: Vec<TicketIndex> = self.fresh_waiting.keys().copied().collect();
+        for place in places {
+            let mut waiting = self.fresh_waiting.remove(&place).unwrap_or_default();
+            while let Some(first) = waiting.last() {
+                let floor = self.attempts.get(&first.record.id).and_then(|attempt| attempt.refused_at);
+                let Demand::Use(ticket) = self.tickets.get_mut(place).demand(place, floor, now, actions) else { break };
+                let Some(FreshWaiting { record, subject, app }) = waiting.pop() else { break };
+                self.in_flight += 1;
+                actions.push(Action::Renew(Box::new(Call { record, subject, app, ticket })));
+            }
+            if !waiting.is_empty() {
+                self.fresh_waiting.insert(place, waiting);
+            }
+        }
+    }
+
+    fn scan_if_needed(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        if self.scanning.under_way || self.settling >= SETTLING_MAX {
+            return;
+        }
+        if self.scanning.at.is_some_and(|at| at <= now) {
+            self.released.clear();
+            self.scanning.until = Some(now + TICK);
+            self.scanning.at = Some(now + TICK);
+            self.lines.iter_mut().for_each(|line| line.more = true);
+        }
+        let asked: Vec<usize> = (0..self.lines.len()).filter(|line| self.lines[*line].wants_rows(now)).collect();
+        let blocked = self.blocked(&asked);
+        if asked.is_empty() || blocked.len() == self.routes.len() {
+            return;
+        }
+        self.scanning.under_way = true;
+        self.scanning.asked = asked;
+        let mut except = self.released.clone();
+        except.extend(self.attempts.keys().copied());
+        actions.push(Action::Scan(DueQuery {
+            until: self.scanning.until.unwrap_or(now + TICK),
+            impossible_after: now + BACKOFF_MAX,
+            except,
+            blocked,
+            limit: SCAN_LIMIT,
+        }));
+    }
+
+    /// What is not to be fetched: apps that are paused, and lines that do not want rows.
+    fn blocked(&self, asked: &[usize]) -> Vec<(AppName, KeyKind)> {
+        let unwanted =
+            |((app, _), line): (&(AppIndex, KeyKind), &usize)| self.apps[app.0].is_paused() || !asked.contains(line);
+        let blocked = self.routes.iter().filter(|(route, line)| unwanted((route, line)));
+        blocked.map(|((app, kind), _)| (self.apps[app.0].name.clone(), *kind)).collect()
+    }
+
+    fn lines_without_ticket(&self) -> impl Iterator<Item = TicketIndex> + '_ {
+        let waiting = self.lines.iter().filter_map(|line| line.queue.peek());
+        waiting.map(|candidate| self.apps[candidate.app.0].ticket)
+    }
+
+    fn may_probe_skew(&self, now: Timestamp) -> bool {
+        self.in_flight == 0 && self.skew_probe_at.is_none_or(|at| at <= now)
+    }
+
+    /// Sends the pending writes off as one group, when none is under way.
+    fn flush(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        if self.settling_ids.is_some() || self.pending.is_empty() || self.settle_at.is_some_and(|at| at > now) {
+            return;
+        }
+        let writes = std::mem::take(&mut self.pending);
+        let ids = writes.iter().map(|write| match write {
+            Write::Put { record, .. } => {
+                let asked = self.attempts.get(&record.id).is_some_and(|attempt| !attempt.waiters.is_empty());
+                (record.id, asked.then(|| Box::new(KeyView::of(record, now))))
+            }
+            Write::Forget { id, .. } => (*id, None),
+        });
+        self.settling_ids = Some(ids.collect());
+        actions.push(Action::Settle(Arc::new(writes)));
+    }
+
+    fn settled(&mut self, results: &[Settled], actions: &mut Vec<Action>) {
+        let ids = self.settling_ids.take().unwrap_or_default();
+        for ((id, view), result) in ids.into_iter().zip(results) {
+            self.settling = self.settling.saturating_sub(1);
+            let Some(attempt) = self.attempts.remove(&id) else { continue };
+            let verdict = match (result, attempt.verdict) {
+                (Settled::Conflict, _) => {
+                    self.conflicts += 1;
+                    Asked::Overtaken
+                }
+                (Settled::Done(_), Some(verdict)) => verdict,
+                (Settled::Done(_), None) => view.map_or(Asked::Overtaken, Asked::Renewed),
+            };
+            for waiter in attempt.waiters {
+                actions.push(Action::Reply(waiter, verdict.clone()));
+            }
+        }
+    }
+
+    fn settle_failed(&mut self, writes: Arc<Vec<Write>>, now: Timestamp) {
+        self.settling_ids = None;
+        let newer = std::mem::replace(&mut self.pending, Arc::unwrap_or_clone(writes));
+        self.pending.extend(newer);
+        self.settle_at = Some(now + RETRY_PAUSE);
+    }
+
+    fn jitter(&mut self) -> f64 {
+        self.rng.random()
+    }
+}

@@ -1,0 +1,118 @@
+//! `Line`: the way to one host for one client ID, with its pace, its breaker and what waits for it in the order of risk.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use storekeeper_keyring::Record;
+use storekeeper_model::{ClientId, KeyId, KeyKind, Timestamp};
+use storekeeper_policy::{Breaker, Pace};
+
+use super::event::AppIndex;
+
+/// Why a row is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Its moment has come.
+    Due,
+    /// Somebody asked.
+    Asked,
+    /// To learn whether a paused app works again.
+    Probe,
+    /// To learn whose fault another key's refusal is.
+    Witness,
+}
+
+/// A row that is going to be tried.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    pub(super) record: Box<Record>,
+    pub(super) app: AppIndex,
+    pub(super) cause: Cause,
+}
+
+impl Candidate {
+    /// The smaller, the sooner: who asked goes first, then the soonest `exp`; a key without usable times knows no safety.
+    fn risk(&self) -> (u8, Timestamp, KeyId) {
+        let class = u8::from(self.cause == Cause::Due);
+        (class, self.record.key.lifetime.expires_at().unwrap_or(Timestamp::MIN), self.record.id)
+    }
+}
+
+impl PartialEq for Candidate {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Candidate {}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Candidate {
+    /// The riskiest is the greatest, since a heap gives its greatest first.
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.risk().cmp(&self.risk())
+    }
+}
+
+/// The way to one host for one client ID.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) kind: KeyKind,
+    pub(super) client_id: ClientId,
+    pub(super) pace: Option<Pace>,
+    pub(super) breaker: Option<Breaker>,
+    pub(super) queue: BinaryHeap<Candidate>,
+    /// Nothing is sent before this instant: the pace or the breaker said so.
+    pub(super) held_until: Option<Timestamp>,
+    /// The keyring may hold more due rows of this line than were fetched.
+    pub(super) more: bool,
+}
+
+/// A line with fewer waiting rows than this is fetched for.
+const LOW_WATER: usize = 1024;
+
+impl Line {
+    /// A line without limits, when `pace` and `breaker` are `None`.
+    pub(super) fn new(kind: KeyKind, client_id: ClientId, pace: Option<Pace>, breaker: Option<Breaker>) -> Self {
+        Self { kind, client_id, pace, breaker, queue: BinaryHeap::new(), held_until: None, more: true }
+    }
+
+    /// Whether one more attempt may be sent now; if not, `held_until` says when to ask again.
+    pub(super) fn admit(&mut self, now: Timestamp) -> bool {
+        if self.held_until.is_some_and(|at| at > now) {
+            return false;
+        }
+        let allowed = match (&mut self.breaker, &mut self.pace) {
+            (Some(breaker), Some(pace)) => pace.take(now).and_then(|()| breaker.allow(now)),
+            _ => Ok(()),
+        };
+        self.held_until = allowed.err();
+        self.held_until.is_none()
+    }
+
+    /// Whether due rows of this line should be fetched now.
+    pub(super) fn wants_rows(&self, now: Timestamp) -> bool {
+        self.more && self.queue.len() < LOW_WATER && !self.is_cut_off(now)
+    }
+
+    /// Whether the breaker holds everything back.
+    fn is_cut_off(&self, now: Timestamp) -> bool {
+        self.breaker.as_ref().is_some_and(|breaker| breaker.state() == "open")
+            && self.held_until.is_some_and(|at| at > now)
+    }
+
+    /// When it wants to be looked at again although nothing happened.
+    pub(super) fn wake_at(&self) -> Option<Timestamp> {
+        self.held_until.filter(|_| self.more || !self.queue.is_empty())
+    }
+
+    /// The clock went back: what was to be waited for may lie far ahead.
+    pub(super) fn clock_went_back(&mut self) {
+        self.held_until = None;
+    }
+}

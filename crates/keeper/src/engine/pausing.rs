@@ -1,0 +1,122 @@
+//! When an app's keys are not renewed, and how that ends: the guard, our configuration, our credentials, an operator.
+
+use std::sync::Arc;
+
+use storekeeper_model::{ServiceTicket, Timestamp};
+
+use super::event::{Action, Announcement, AppIndex, Asked, Order, TicketFault, TicketIndex, Waiter};
+use super::tickets::Demand;
+use super::{Engine, PauseReason};
+
+impl Engine {
+    /// Pauses an app. What waits for a fresh ticket is given back: while paused nothing is held against anybody.
+    pub(super) fn pause(
+        &mut self,
+        index: AppIndex,
+        reason: PauseReason,
+        detail: String,
+        now: Timestamp,
+        actions: &mut Vec<Action>,
+    ) {
+        let app = &mut self.apps[index.0];
+        if !app.pause(reason, detail.clone(), now) {
+            return;
+        }
+        actions.push(Action::SaveApp(index, Box::new(app.row(now))));
+        actions.push(Action::Announce(Announcement::Paused { app: index, reason: reason.as_str(), detail }));
+        let mut released = Vec::new();
+        for waiting in self.fresh_waiting.values_mut() {
+            waiting.retain(|waiting| {
+                let stays = waiting.app != index;
+                if !stays {
+                    released.push(waiting.record.id);
+                }
+                stays
+            });
+        }
+        self.fresh_waiting.retain(|_, waiting| !waiting.is_empty());
+        for id in released {
+            self.release(id, &Asked::Paused(reason.as_str().to_owned()), actions);
+        }
+    }
+
+    /// Resumes an app and looks for what fell due meanwhile.
+    pub(super) fn resume(&mut self, index: AppIndex, now: Timestamp, actions: &mut Vec<Action>) {
+        let app = &mut self.apps[index.0];
+        let Some(reason) = app.resume(now) else { return };
+        actions.push(Action::SaveApp(index, Box::new(app.row(now))));
+        actions.push(Action::Announce(Announcement::Resumed { app: index, reason }));
+        self.scanning.at = Some(now);
+    }
+
+    /// Entra answered.
+    pub(super) fn ticket_came(
+        &mut self,
+        ticket: TicketIndex,
+        result: Result<Arc<ServiceTicket>, TicketFault>,
+        now: Timestamp,
+        actions: &mut Vec<Action>,
+    ) {
+        let came = result.is_ok();
+        self.tickets.get_mut(ticket).fetched(ticket, result, now, actions);
+        let hopeless = self.tickets.get(ticket).is_hopeless(now);
+        let detail = self.tickets.get(ticket).fault().map(|fault| fault.detail.clone()).unwrap_or_default();
+        for index in (0..self.apps.len()).map(AppIndex) {
+            let app = &self.apps[index.0];
+            if app.ticket != ticket {
+                continue;
+            }
+            if came && app.reason == Some(PauseReason::Credential) {
+                self.resume(index, now, actions);
+            } else if hopeless && !app.is_paused() {
+                self.pause(index, PauseReason::Credential, detail.clone(), now, actions);
+            }
+        }
+    }
+
+    /// A paused app asks for no ticket, so somebody has to ask for it.
+    pub(super) fn probe_credentials(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        for index in (0..self.apps.len()).map(AppIndex) {
+            if self.apps[index.0].reason != Some(PauseReason::Credential) {
+                continue;
+            }
+            let ticket = self.apps[index.0].ticket;
+            if let Demand::Use(_) = self.tickets.get_mut(ticket).demand(ticket, None, now, actions) {
+                self.resume(index, now, actions);
+            }
+        }
+    }
+
+    /// An operator's order.
+    pub(super) fn order(
+        &mut self,
+        waiter: Waiter,
+        index: AppIndex,
+        order: Order,
+        now: Timestamp,
+        actions: &mut Vec<Action>,
+    ) {
+        let mut concerned = 0;
+        match order {
+            Order::Pause => {
+                self.pause(index, PauseReason::Operator, String::from("paused by an operator"), now, actions);
+            }
+            Order::Resume { condemn } => {
+                self.resume(index, now, actions);
+                if condemn {
+                    let app = &mut self.apps[index.0];
+                    app.cap_lifted_on = Some(now.day());
+                    let awaiting = std::mem::take(&mut app.awaiting_operator);
+                    concerned = awaiting.len() as u64;
+                    actions.push(Action::Hasten(awaiting));
+                }
+            }
+            Order::VoidEvidence => {
+                let app = &mut self.apps[index.0];
+                app.void_evidence(now);
+                actions.push(Action::SaveApp(index, Box::new(app.row(now))));
+            }
+        }
+        actions.push(Action::ReplyOrder(waiter, concerned));
+    }
+}

@@ -1,0 +1,177 @@
+//! The population as a whole: listed, counted, acquitted, measured.
+
+use std::sync::Arc;
+
+use storekeeper_keyring::{Expected, Outcome, OutcomeResult, PageQuery, Record, Settled, State, Write};
+use storekeeper_model::{AppName, KeyKind, Timestamp};
+use storekeeper_policy::Standing;
+
+use crate::engine::{Event, Observation, Order};
+use crate::error::{OrderError, ReadError};
+use crate::keeper::Keeper;
+use crate::shell::Message;
+use crate::view::{AppStats, KeyPage, KeyView, KindStats, ListQuery, SignedSpan, Stats};
+
+/// How many rows are read or written at a time when a whole population is walked.
+const PAGE: usize = 1000;
+/// A list looks at this many pages at most before it answers with what it has.
+const PAGES_MAX: usize = 8;
+
+impl Keeper {
+    /// Lists keys, in the order of their ids. May answer with fewer than asked for although there are more.
+    ///
+    /// # Errors
+    /// [`ReadError::AppUnknown`], [`ReadError::Keyring`].
+    pub async fn list(&self, query: ListQuery) -> Result<KeyPage, ReadError> {
+        if let Some(app) = &query.app {
+            self.known_app(app)?;
+        }
+        let now = self.clock().now();
+        let mut asked = PageQuery {
+            app: query.app.clone(),
+            due_before: query.due_before,
+            after: query.after,
+            ..filter(query.standing, now)
+        };
+        let mut keys = Vec::new();
+        for _ in 0..PAGES_MAX {
+            asked.limit = query.limit - keys.len();
+            let page = self.inner.tools.keyring.page(asked.clone()).await?;
+            let visible = |record: &&Record| query.visible.is_empty() || query.visible.contains(&record.identity.app);
+            keys.extend(page.records.iter().filter(visible).map(|record| KeyView::of(record, now)));
+            asked.after = page.next;
+            if asked.after.is_none() || keys.len() >= query.limit {
+                break;
+            }
+        }
+        Ok(KeyPage { keys, next: asked.after })
+    }
+
+    /// Counts the population. Exact.
+    ///
+    /// # Errors
+    /// [`ReadError::Keyring`].
+    pub async fn stats(&self) -> Result<Stats, ReadError> {
+        let seen = self.observe().await;
+        self.stats_beside(&seen).await
+    }
+
+    async fn stats_beside(&self, seen: &Observation) -> Result<Stats, ReadError> {
+        let now = self.clock().now();
+        let config = &self.inner.config;
+        let overdue: Vec<(AppName, Timestamp)> =
+            config.apps.iter().map(|app| (app.name.clone(), now - app.policy.deadline)).collect();
+        let counts = self.inner.tools.keyring.count(now, &overdue).await?;
+        let apps = self.inner.names.iter().zip(&seen.apps).map(|(name, app)| {
+            let kinds = KeyKind::ALL.map(|kind| {
+                let counted = counts.iter().find(|count| count.app == *name && count.kind == kind);
+                let stats = counted.map_or_else(KindStats::default, |count| KindStats {
+                    active: count.active,
+                    revoked: count.revoked,
+                    lapsed: count.lapsed,
+                    refused: count.refused,
+                    unproven: count.unproven,
+                    due_backlog: count.due_backlog,
+                    past_deadline: count.past_deadline,
+                });
+                (kind, stats)
+            });
+            let (renewed, failed) = self.inner.tools.metrics.tally(name);
+            AppStats {
+                app: name.clone(),
+                kinds: kinds.to_vec(),
+                paused: app.paused.clone(),
+                awaiting_operator: app.awaiting_operator,
+                renewed,
+                failed,
+            }
+        });
+        let stats = Stats { now, apps: apps.collect(), clock_skew: seen.clocks.map(skew) };
+        self.tell_population(&stats);
+        Ok(stats)
+    }
+
+    /// The engine's cap on condemnations follows the population.
+    fn tell_population(&self, stats: &Stats) {
+        for app in &stats.apps {
+            let keys = app.kinds.iter().map(|(_, kind)| kind.active + kind.revoked + kind.lapsed).sum();
+            let index = self.inner.index[&app.app];
+            self.inner.postbox.send(Message::Event(Event::Counted(index, keys)));
+        }
+    }
+
+    /// Undoes the condemnation of keys whose text still lives: they are active again and due at once, and what was held
+    /// against the app's keys until now proves nothing. Returns how many there were.
+    ///
+    /// # Errors
+    /// See [`OrderError`]; what was undone before an error stays undone.
+    pub async fn acquit(&self, app: &AppName) -> Result<u64, OrderError> {
+        self.order(app, Order::VoidEvidence).await?;
+        let now = self.clock().now();
+        let keyring = &self.inner.tools.keyring;
+        let mut query = PageQuery {
+            app: Some(app.clone()),
+            revoked: Some(true),
+            alive_at: Some(now),
+            limit: PAGE,
+            ..PageQuery::default()
+        };
+        let mut acquitted = 0;
+        loop {
+            let page = keyring.page(query.clone()).await?;
+            let writes = page.records.into_iter().map(|record| acquittal(record, now)).collect();
+            let settled = keyring.settle(Arc::new(writes)).await?;
+            acquitted += settled.iter().filter(|settled| matches!(settled, Settled::Done(_))).count() as u64;
+            query.after = page.next;
+            if query.after.is_none() {
+                break;
+            }
+        }
+        self.inner.postbox.send(Message::Event(Event::Changed(now)));
+        Ok(acquitted)
+    }
+
+    /// Whether anything can be served; the reason if not.
+    ///
+    /// # Errors
+    /// One line for the operator.
+    pub async fn ready(&self) -> Result<(), String> {
+        self.inner.tools.keyring.find(&[]).await.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    /// The metrics of renewal and population in the Prometheus text format (OpenMetrics), without the closing `# EOF`.
+    pub async fn metrics(&self) -> String {
+        let seen = self.observe().await;
+        let stats = self.stats_beside(&seen).await.ok();
+        self.inner.tools.metrics.encode(stats.as_ref(), &seen)
+    }
+}
+
+fn filter(standing: Option<Standing>, now: Timestamp) -> PageQuery {
+    let any = PageQuery::default();
+    match standing {
+        None => any,
+        Some(Standing::Active) => PageQuery { revoked: Some(false), alive_at: Some(now), ..any },
+        Some(Standing::Revoked) => PageQuery { revoked: Some(true), ..any },
+        Some(Standing::Lapsed) => PageQuery { revoked: Some(false), expired_at: Some(now), ..any },
+    }
+}
+
+fn acquittal(mut record: Record, now: Timestamp) -> Write {
+    let expected = Expected::of(&record);
+    record.revision = record.revision.next();
+    record.state = State::ACTIVE;
+    record.next_attempt_at = Some(now);
+    record.history.push(Outcome {
+        at: now,
+        result: OutcomeResult::Acquitted,
+        status: None,
+        code: std::borrow::Cow::Borrowed("operator"),
+        correlation_id: None,
+    });
+    Write::Put { expected, record: Box::new(record) }
+}
+
+fn skew((ours, theirs): (Timestamp, Timestamp)) -> SignedSpan {
+    if ours >= theirs { SignedSpan::Ahead(ours.since(theirs)) } else { SignedSpan::Behind(theirs.since(ours)) }
+}

@@ -1,0 +1,396 @@
+//! The shell: executes what the engine decides (sends, commits, wakes) and decides nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use storekeeper_clock::{Clock, Hold, Sleep};
+use storekeeper_keyring::{Expected, Keyring, PageQuery, Record, Settled, Write};
+use storekeeper_model::{Audience, KeyId, ServiceTicket, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::attempt::Attempts;
+use crate::cache::RowCache;
+use crate::engine::{
+    Action, Answer, AppIndex, Asked, Call, Engine, Event, Finished, Observation, Order, TicketFault, Waiter,
+};
+use crate::events;
+use crate::metrics::{Metrics, RenewalLabels};
+
+/// How many rows are read to probe an app, or to hear as witnesses.
+const WITNESSES: usize = 3;
+/// How many messages are taken in before the engine acts on them.
+const BATCH: usize = 1024;
+
+/// What a ticket's asker gets.
+pub(crate) type TicketReply = Result<(Arc<ServiceTicket>, Timestamp), TicketFault>;
+
+/// What others may say to the shell.
+pub(crate) enum Message {
+    Event(Event),
+    Ask(Box<Record>, oneshot::Sender<Asked>),
+    AskTicket(AppIndex, Audience, oneshot::Sender<TicketReply>),
+    Order(AppIndex, Order, oneshot::Sender<u64>),
+    Observe(oneshot::Sender<Observation>),
+    Drain,
+}
+
+/// A message, and the hold that keeps a virtual clock from running past it.
+struct Envelope {
+    message: Message,
+    hold: Hold,
+}
+
+/// Speaks to a shell.
+#[derive(Clone)]
+pub(crate) struct Postbox {
+    sender: mpsc::UnboundedSender<Envelope>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Postbox {
+    /// Says something; `false` when the shell is gone.
+    pub(crate) fn send(&self, message: Message) -> bool {
+        let hold = self.clock.hold("the keeper's engine");
+        self.sender.send(Envelope { message, hold }).is_ok()
+    }
+
+    fn event(&self, event: Event) {
+        self.send(Message::Event(event));
+    }
+}
+
+/// What the shell works with, shared with its tasks.
+pub(crate) struct Tools {
+    pub(crate) keyring: Arc<dyn Keyring>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) attempts: Attempts,
+    pub(crate) cache: RowCache,
+    pub(crate) metrics: Metrics,
+    pub(crate) skewed: AtomicBool,
+}
+
+/// Who waits for what.
+enum Waiting {
+    Renewal(oneshot::Sender<Asked>),
+    Ticket(oneshot::Sender<TicketReply>),
+    Order(oneshot::Sender<u64>),
+}
+
+/// The task that owns the engine.
+pub(crate) struct Shell {
+    engine: Engine,
+    tools: Arc<Tools>,
+    postbox: Postbox,
+    inbox: mpsc::UnboundedReceiver<Envelope>,
+    /// Whose rows are saved, and who is told afterwards, one after the other.
+    saver: mpsc::UnboundedSender<(Saving, Hold)>,
+    waiting: HashMap<Waiter, Waiting>,
+    next_waiter: u64,
+    /// Which app and audience a ticket's place stands for, to read the credential.
+    draining: bool,
+    conflicts: u64,
+}
+
+enum Saving {
+    App(AppIndex, Box<storekeeper_keyring::AppRow>),
+    Tell(oneshot::Sender<u64>, u64),
+}
+
+impl Shell {
+    /// Starts the task.
+    pub(crate) fn spawn(engine: Engine, tools: Arc<Tools>) -> (Postbox, tokio::task::JoinHandle<()>) {
+        let (sender, inbox) = mpsc::unbounded_channel();
+        let postbox = Postbox { sender, clock: Arc::clone(&tools.clock) };
+        let (saver, savings) = mpsc::unbounded_channel();
+        tokio::spawn(save(Arc::clone(&tools), postbox.clone(), savings));
+        let shell = Self {
+            engine,
+            tools,
+            postbox: postbox.clone(),
+            inbox,
+            saver,
+            waiting: HashMap::new(),
+            next_waiter: 0,
+            draining: false,
+            conflicts: 0,
+        };
+        postbox.event(Event::Wake);
+        (postbox, tokio::spawn(shell.run()))
+    }
+
+    async fn run(mut self) {
+        let mut inbox = Vec::with_capacity(BATCH);
+        let mut sleep: Option<(Timestamp, Sleep)> = None;
+        let mut held: Vec<Hold> = Vec::new();
+        loop {
+            let wake_at = self.engine.wake_at(self.tools.clock.now());
+            if sleep.as_ref().map(|(at, _)| *at) != wake_at {
+                sleep = wake_at.map(|at| (at, self.tools.clock.sleep_until(at)));
+            }
+            // Only now that the next sleep is known to the clock may it go on.
+            held.clear();
+            if self.draining && self.engine.is_idle() {
+                return;
+            }
+            tokio::select! {
+                biased;
+                count = self.inbox.recv_many(&mut inbox, BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                    let events = self.open(&mut inbox, &mut held);
+                    self.step(events);
+                }
+                hold = woken(&mut sleep) => {
+                    sleep = None;
+                    held.push(hold);
+                    self.step(vec![Event::Wake]);
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, inbox: &mut Vec<Envelope>, held: &mut Vec<Hold>) -> Vec<Event> {
+        let mut events = Vec::with_capacity(inbox.len());
+        for Envelope { message, hold } in inbox.drain(..) {
+            held.push(hold);
+            match message {
+                Message::Event(event) => events.push(event),
+                Message::Ask(record, reply) => events.push(Event::Ask(self.wait(Waiting::Renewal(reply)), record)),
+                Message::AskTicket(app, audience, reply) => {
+                    events.push(Event::AskTicket(self.wait(Waiting::Ticket(reply)), app, audience));
+                }
+                Message::Order(app, order, reply) => {
+                    events.push(Event::Order(self.wait(Waiting::Order(reply)), app, order));
+                }
+                // Whoever asked may have gone away.
+                Message::Observe(reply) => drop(reply.send(self.engine.observe())),
+                Message::Drain => {
+                    self.engine.drain();
+                    self.draining = true;
+                }
+            }
+        }
+        events
+    }
+
+    fn wait(&mut self, waiting: Waiting) -> Waiter {
+        self.next_waiter += 1;
+        let waiter = Waiter(self.next_waiter);
+        self.waiting.insert(waiter, waiting);
+        waiter
+    }
+
+    fn step(&mut self, events: Vec<Event>) {
+        let mut actions = Vec::new();
+        self.engine.handle_all(events, self.tools.clock.now(), &mut actions);
+        self.tools.skewed.store(self.engine.is_skewed(), Ordering::Relaxed);
+        let conflicts = self.engine.conflicts();
+        self.tools.metrics.overtaken(conflicts - std::mem::replace(&mut self.conflicts, conflicts));
+        for action in actions {
+            self.execute(action);
+        }
+    }
+
+    fn execute(&mut self, action: Action) {
+        let (tools, postbox) = (Arc::clone(&self.tools), self.postbox.clone());
+        match action {
+            Action::Renew(call) => spawn(tools, "a renewal", async move |tools| {
+                let finished = renew(&tools, *call).await;
+                postbox.event(Event::Finished(Box::new(finished)));
+            }),
+            Action::Settle(writes) => spawn(tools, "a commit", async move |tools| {
+                postbox.event(settle(&tools, writes).await);
+            }),
+            Action::Scan(query) => spawn(tools, "a scan for due keys", async move |tools| {
+                let due = tools.keyring.due(query).await;
+                postbox.event(due.map_or_else(scan_failed, Event::Scanned));
+            }),
+            Action::FindProbes(app) => spawn(tools, "a search for probes", async move |tools| {
+                postbox.event(Event::Probes(app, probes(&tools, app).await));
+            }),
+            Action::FindWitnesses(app, except) => spawn(tools, "a search for witnesses", async move |tools| {
+                postbox.event(Event::Witnesses(app, witnesses(&tools, app, except).await));
+            }),
+            Action::FetchTicket { app, audience, ticket, credential } => {
+                spawn(tools, "a request for a ticket", async move |tools| {
+                    let result = fetch_ticket(&tools, app, audience, credential).await;
+                    postbox.event(Event::Ticket(ticket, result));
+                });
+            }
+            Action::Hasten(ids) => spawn(tools, "keys made due", async move |tools| {
+                hasten(&tools, ids.into_iter().collect()).await;
+                postbox.event(Event::Changed(tools.clock.now()));
+            }),
+            Action::SaveApp(app, row) => self.save(Saving::App(app, row)),
+            Action::Announce(announcement) => events::announce(&announcement, &tools),
+            Action::Reply(..) | Action::ReplyTicket(..) | Action::ReplyOrder(..) => self.reply(action),
+        }
+    }
+
+    /// Whoever waits may have gone away; that is no failure.
+    fn reply(&mut self, action: Action) {
+        match action {
+            Action::Reply(waiter, asked) => {
+                if let Some(Waiting::Renewal(reply)) = self.waiting.remove(&waiter) {
+                    drop(reply.send(asked));
+                }
+            }
+            Action::ReplyTicket(waiter, ticket, expires_at) => {
+                if let Some(Waiting::Ticket(reply)) = self.waiting.remove(&waiter) {
+                    drop(reply.send(ticket.map(|ticket| (ticket, expires_at))));
+                }
+            }
+            Action::ReplyOrder(waiter, concerned) => {
+                if let Some(Waiting::Order(reply)) = self.waiting.remove(&waiter) {
+                    // Behind the rows it concerns, so that it is durable before it is answered.
+                    self.save(Saving::Tell(reply, concerned));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn save(&self, saving: Saving) {
+        let hold = self.tools.clock.hold("an app's row to be saved");
+        drop(self.saver.send((saving, hold)));
+    }
+}
+
+async fn woken(sleep: &mut Option<(Timestamp, Sleep)>) -> Hold {
+    match sleep {
+        Some((_, sleep)) => sleep.await,
+        None => std::future::pending().await,
+    }
+}
+
+fn spawn<F>(tools: Arc<Tools>, holder: &'static str, work: impl FnOnce(Arc<Tools>) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let hold = tools.clock.hold(holder);
+    let work = work(tools);
+    tokio::spawn(async move {
+        work.await;
+        drop(hold);
+    });
+}
+
+fn scan_failed(error: storekeeper_keyring::KeyringError) -> Event {
+    tracing::error!(%error, "due keys cannot be looked for");
+    Event::ScanFailed
+}
+
+async fn renew(tools: &Tools, call: Call) -> Finished {
+    let began_at = tools.clock.now();
+    let due_at = call.record.next_attempt_at.unwrap_or(began_at);
+    let issued_at = call.record.key.lifetime.issued_at();
+    let finished = tools.attempts.renew(call).await;
+    let now = tools.clock.now();
+    let identity = &finished.record.identity;
+    let outcome = match finished.answer {
+        Answer::Renewed(_) => {
+            tools.metrics.renewed(now.since(issued_at), now.since(due_at));
+            "renewed"
+        }
+        Answer::Refused => "refused",
+        _ => "failed",
+    };
+    let labels =
+        RenewalLabels { app: identity.app.to_string(), kind: identity.kind.into(), outcome, code: finished.code };
+    tools.metrics.attempt(&identity.app, labels, identity.kind, finished.status, now.since(began_at).as_secs_f64());
+    finished
+}
+
+async fn settle(tools: &Tools, writes: Arc<Vec<Write>>) -> Event {
+    match tools.keyring.settle(Arc::clone(&writes)).await {
+        Ok(results) => {
+            for (write, settled) in writes.iter().zip(&results) {
+                if let (Write::Put { record, .. }, Settled::Done(_)) = (write, settled) {
+                    tools.cache.replace(record);
+                }
+            }
+            Event::Settled(results)
+        }
+        Err(error) => {
+            tracing::error!(%error, writes = writes.len(), "outcomes cannot be stored; they are kept and tried again");
+            Event::SettleFailed(writes)
+        }
+    }
+}
+
+async fn fetch_ticket(
+    tools: &Tools,
+    app: AppIndex,
+    audience: Audience,
+    credential: usize,
+) -> Result<Arc<ServiceTicket>, TicketFault> {
+    let result = tools.attempts.fetch_ticket(&tools.attempts.config.apps[app.0], audience, credential).await;
+    if let Err(fault) = &result {
+        tracing::warn!(code = fault.code, detail = fault.detail, credential, "no ticket from Entra ID");
+    }
+    tools.metrics.ticket(result.as_ref().map_or_else(|fault| events::known_code(&fault.code), |_| "ok"));
+    result
+}
+
+async fn witnesses(tools: &Tools, app: AppIndex, except: KeyId) -> Vec<Record> {
+    let name = &tools.attempts.config.apps[app.0].name;
+    let found = tools.keyring.witnesses(name, except, tools.clock.now(), WITNESSES).await;
+    found.unwrap_or_else(|error| {
+        tracing::error!(%error, "no witnesses can be looked for");
+        Vec::new()
+    })
+}
+
+/// Rows to probe a paused app with: well-behaved ones, else any that is alive.
+async fn probes(tools: &Tools, app: AppIndex) -> Vec<Record> {
+    let mut found = witnesses(tools, app, KeyId::from_bytes([0; 16])).await;
+    if found.is_empty() {
+        let query = PageQuery {
+            app: Some(tools.attempts.config.apps[app.0].name.clone()),
+            revoked: Some(false),
+            alive_at: Some(tools.clock.now()),
+            limit: WITNESSES,
+            ..PageQuery::default()
+        };
+        found = tools.keyring.page(query).await.map(|page| page.records).unwrap_or_default();
+    }
+    found.truncate(1);
+    found
+}
+
+/// Makes rows due now, whatever they waited for.
+async fn hasten(tools: &Tools, ids: Vec<KeyId>) {
+    let now = tools.clock.now();
+    let rows = tools.keyring.find(&ids).await.unwrap_or_default();
+    let writes: Vec<Write> = rows
+        .into_iter()
+        .flatten()
+        .map(|mut record| {
+            let expected = Expected::of(&record);
+            record.revision = record.revision.next();
+            record.next_attempt_at = Some(now);
+            Write::Put { expected, record: Box::new(record) }
+        })
+        .collect();
+    if let Err(error) = tools.keyring.settle(Arc::new(writes)).await {
+        tracing::error!(%error, "keys cannot be made due; order it again");
+    }
+}
+
+/// Saves apps' rows and tells who waits for that, in order.
+async fn save(tools: Arc<Tools>, postbox: Postbox, mut savings: mpsc::UnboundedReceiver<(Saving, Hold)>) {
+    while let Some((saving, hold)) = savings.recv().await {
+        match saving {
+            Saving::App(app, row) => {
+                if let Err(error) = tools.keyring.save_app(&row).await {
+                    tracing::error!(%error, app = %row.name, "an app's row cannot be saved; it is tried again");
+                    postbox.event(Event::SaveFailed(app));
+                }
+            }
+            Saving::Tell(reply, concerned) => drop(reply.send(concerned)),
+        }
+        drop(hold);
+    }
+}
