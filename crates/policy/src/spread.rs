@@ -42,6 +42,6 @@ mod tests {
         check(1 << 62, -0.5);
         check(1 << 63, 0.0);
         check(3 << 62, 0.5);
-        check(u64::MAX, 1.0 - 2.0 * f64::EPSILON / 2.0);
+        check(u64::MAX, 1.0 - f64::EPSILON);
     }
 }
