@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use rand::{Rng, SeedableRng};
 use storekeeper_keyring::conformance::Shape;
-use storekeeper_keyring::fold::fold;
+use storekeeper_keyring::fold::Folded;
 use storekeeper_keyring::pack::{DICTIONARY_1, pack, unpack};
 use storekeeper_keyring::{MasterKey, Role, Sealer};
 use storekeeper_model::{AppName, Identity, KeyKind, Slot, Timestamp, UserName};
@@ -19,10 +19,8 @@ const DICTIONARY_MAX: usize = 4096;
 
 fn main() {
     if let Some(file) = std::env::args().nth(1) {
-        let samples = keys(SEED, SAMPLES);
-        let folded: Vec<_> = samples.iter().map(|key| fold(key).expect("a made-up key folds")).collect();
-        let samples: Vec<&[u8]> = folded.iter().map(|folded| folded.as_slice()).collect();
-        let dictionary = zstd::dict::from_samples(&samples, DICTIONARY_MAX).expect("there are samples enough");
+        let skeletons: Vec<Vec<u8>> = keys(SEED, SAMPLES).iter().map(|key| skeleton(key)).collect();
+        let dictionary = zstd::dict::from_samples(&skeletons, DICTIONARY_MAX).expect("there are samples enough");
         std::fs::write(&file, &dictionary).expect("the file can be written");
         println!("{file}: {} bytes, the embedded one again: {}", dictionary.len(), dictionary == DICTIONARY_1);
         return;
@@ -33,6 +31,12 @@ fn main() {
     let same: Vec<String> = (0..2000).map(|_| usual.jwt(&mut rng)).collect();
     report("usual", &same);
     seal_report(&same);
+}
+
+fn skeleton(key: &str) -> Vec<u8> {
+    let mut folded = Folded::default();
+    folded.fold(key).expect("a made-up key folds");
+    folded.skeleton.clone()
 }
 
 fn keys(seed: u64, count: usize) -> Vec<String> {

@@ -1,23 +1,25 @@
-//! `fold`: a JWT's text undone into what compresses well, and back; the text is never re-serialised, so the way back is exact.
+//! Folding: a JWT's text taken apart into what compresses well and what does not, and back; the text is never
+//! re-serialised, so the way back is exact.
 //!
 //! A compact JWT is three base64url parts. Header and claims are decoded to their JSON text, in which values that are
-//! themselves base64 or hexadecimal, and ten-digit numbers (instants), are taken out and kept as bytes behind the text:
+//! themselves base64 or hexadecimal, and ten-digit numbers (instants), leave a mark; their bytes are the holes:
 //!
 //! ```text
-//! header text, holes marked │ 0 │ claims text, holes marked │ 0 │ mark of the signature │ 0 │ bytes of the holes in order
+//! skeleton: header text with marks │ 0 │ claims text with marks │ 0 │ mark of the signature
+//! holes:    bytes in the order of their marks
 //! ```
 //!
 //! A mark is one of the bytes 1 to 5, which no JSON text contains, and for all but numbers a length of two bytes with
-//! the top bit set. A number is kept as its distance from the number before it, zigzag, seven bits per byte.
+//! the top bit set; all bits set say that the hole before comes again (`kid` and `x5t` are one thumbprint). A number
+//! is kept as its distance from the number before it, zigzag, seven bits per byte.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use zeroize::Zeroizing;
 
 /// The longest text that is folded; a longer one stays as it is.
 pub const TEXT_MAX: usize = 16 * 1024;
-/// A folded text is never longer than this: every hole takes more out than its mark puts in.
-pub const FOLDED_MAX: usize = TEXT_MAX + 16;
+/// A skeleton is never longer than this: every hole takes more out than its mark puts in.
+pub const SKELETON_MAX: usize = TEXT_MAX;
 
 const END: u8 = 0;
 const BASE64: u8 = 1;
@@ -26,68 +28,60 @@ const HEX_UPPER: u8 = 3;
 const HEX_LOWER: u8 = 4;
 const NUMBER: u8 = 5;
 const HOLE_TEXT_MIN: usize = 20;
-const HOLE_BYTES_MAX: usize = (1 << 14) - 1;
+const AGAIN: usize = (1 << 14) - 1;
 
-/// Folds a compact JWT, or says that this text is none that folds. Whoever keeps the result proves the way back first.
-pub fn fold(jwt: &str) -> Option<Zeroizing<Vec<u8>>> {
-    if jwt.len() > TEXT_MAX {
-        return None;
-    }
-    let mut parts = jwt.split('.');
-    let (header, claims, signature) = (parts.next()?, parts.next()?, parts.next()?);
-    if parts.next().is_some() {
-        return None;
-    }
-    let mut folder = Folder { folded: Zeroizing::new(Vec::with_capacity(jwt.len() + 16)), ..Folder::default() };
-    folder.part(header)?;
-    folder.part(claims)?;
-    let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
-    folder.mark(BASE64URL, &signature)?;
-    folder.folded.push(END);
-    folder.folded.extend_from_slice(&folder.holes);
-    Some(folder.folded)
-}
-
-/// Undoes [`fold`]. The result is never longer than [`TEXT_MAX`]; `None` if `folded` is not the form above.
-pub fn unfold(folded: &[u8]) -> Option<Zeroizing<String>> {
-    let ends: [usize; 3] = first_ends(folded)?;
-    let mut unfolder = Unfolder { holes: folded.get(ends[2] + 1..)?, number: 0 };
-    let mut text = Zeroizing::new(String::with_capacity(folded.len().saturating_mul(2).min(TEXT_MAX)));
-    let mut json = Zeroizing::new(Vec::with_capacity(folded.len().saturating_mul(2).min(TEXT_MAX)));
-    for part in [&folded[..ends[0]], &folded[ends[0] + 1..ends[1]]] {
-        json.clear();
-        unfolder.part(part, &mut json)?;
-        if text.len() + json.len() > TEXT_MAX {
-            return None;
-        }
-        URL_SAFE_NO_PAD.encode_string(&*json, &mut text);
-        text.push('.');
-    }
-    let [BASE64URL, length @ ..] = &folded[ends[1] + 1..ends[2]] else { return None };
-    let signature = unfolder.hole(length)?;
-    URL_SAFE_NO_PAD.encode_string(signature, &mut text);
-    (unfolder.holes.is_empty() && text.len() <= TEXT_MAX).then_some(text)
-}
-
-fn first_ends(folded: &[u8]) -> Option<[usize; 3]> {
-    let mut ends = folded.iter().enumerate().filter(|(_, byte)| **byte == END).map(|(at, _)| at);
-    Some([ends.next()?, ends.next()?, ends.next()?])
-}
-
-#[derive(Default)]
-struct Folder {
-    folded: Zeroizing<Vec<u8>>,
-    holes: Zeroizing<Vec<u8>>,
+/// A folded text.
+#[derive(Debug, Default)]
+pub struct Folded {
+    /// The text with marks.
+    pub skeleton: Vec<u8>,
+    /// What the marks stand for.
+    pub holes: Vec<u8>,
+    json: Vec<u8>,
+    hole: Vec<u8>,
+    last_hole: usize,
     number: i64,
 }
 
-impl Folder {
-    fn part(&mut self, part: &str) -> Option<()> {
-        let json = Zeroizing::new(URL_SAFE_NO_PAD.decode(part).ok()?);
-        if json.iter().any(|byte| *byte <= NUMBER) {
+impl Folded {
+    /// Folds a compact JWT into the place of what was here; `None` if this text is none that folds. Whoever keeps the
+    /// result proves the way back first.
+    pub fn fold(&mut self, jwt: &str) -> Option<()> {
+        self.wipe();
+        let mut parts = jwt.split('.');
+        let (header, claims, signature) = (parts.next()?, parts.next()?, parts.next()?);
+        if jwt.len() > TEXT_MAX || parts.next().is_some() {
             return None;
         }
-        let mut rest = json.as_slice();
+        self.part(header)?;
+        self.part(claims)?;
+        self.decode_hole(&URL_SAFE_NO_PAD, signature.as_bytes())?;
+        self.mark(BASE64URL)
+    }
+
+    /// Forgets what was folded, and overwrites it: it was a secret.
+    pub fn wipe(&mut self) {
+        for bytes in [&mut self.skeleton, &mut self.holes, &mut self.json, &mut self.hole] {
+            bytes.fill(0);
+            bytes.clear();
+        }
+        (self.last_hole, self.number) = (0, 0);
+    }
+
+    fn part(&mut self, part: &str) -> Option<()> {
+        let mut json = std::mem::take(&mut self.json);
+        json.clear();
+        let is_base64url = URL_SAFE_NO_PAD.decode_vec(part, &mut json).is_ok();
+        let is_text = json.iter().fold(true, |is_text, byte| is_text & (*byte > NUMBER));
+        if is_base64url && is_text {
+            self.text(&json);
+        }
+        self.json = json;
+        (is_base64url && is_text).then_some(())
+    }
+
+    fn text(&mut self, json: &[u8]) {
+        let mut rest = json;
         while let Some(first) = rest.first() {
             let length = match first {
                 b'"' => self.string(rest),
@@ -96,30 +90,28 @@ impl Folder {
             };
             rest = &rest[length..];
         }
-        self.folded.push(END);
-        Some(())
+        self.skeleton.push(END);
     }
 
     /// What is neither text nor a number; returns how much was taken.
     fn plain(&mut self, rest: &[u8]) -> usize {
         let length = rest.iter().position(|byte| *byte == b'"' || byte.is_ascii_digit()).unwrap_or(rest.len());
-        self.folded.extend_from_slice(&rest[..length]);
+        self.skeleton.extend_from_slice(&rest[..length]);
         length
     }
 
     fn string(&mut self, rest: &[u8]) -> usize {
         let length = string_length(rest);
-        let content = rest[..length].strip_prefix(b"\"").and_then(|content| content.strip_suffix(b"\""));
-        let hole = content.filter(|content| content.len() >= HOLE_TEXT_MIN).and_then(decoded);
-        if let Some((mark, bytes)) = hole {
-            self.folded.push(b'"');
-            if self.mark(mark, &bytes).is_some() {
-                self.folded.push(b'"');
+        let content = rest[1..length].strip_suffix(b"\"").filter(|content| content.len() >= HOLE_TEXT_MIN);
+        if let Some(mark) = content.and_then(|content| self.decode(content)) {
+            self.skeleton.push(b'"');
+            if self.mark(mark).is_some() {
+                self.skeleton.push(b'"');
                 return length;
             }
-            self.folded.pop();
+            self.skeleton.pop();
         }
-        self.folded.extend_from_slice(&rest[..length]);
+        self.skeleton.extend_from_slice(&rest[..length]);
         length
     }
 
@@ -128,20 +120,48 @@ impl Folder {
         let digits = &rest[..length];
         if length == 10 && digits[0] != b'0' {
             let number = digits.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0'));
-            self.folded.push(NUMBER);
+            self.skeleton.push(NUMBER);
             put_varint(&mut self.holes, zigzag(number - self.number));
             self.number = number;
         } else {
-            self.folded.extend_from_slice(digits);
+            self.skeleton.extend_from_slice(digits);
         }
         length
     }
 
-    fn mark(&mut self, mark: u8, bytes: &[u8]) -> Option<()> {
-        let length = u16::try_from(bytes.len()).ok().filter(|length| usize::from(*length) <= HOLE_BYTES_MAX)?;
-        let [high, low] = [(length >> 7) as u8, (length & 0x7f) as u8];
-        self.folded.extend_from_slice(&[mark, high | 0x80, low | 0x80]);
-        self.holes.extend_from_slice(bytes);
+    /// Decodes a value into `hole`; returns the mark that says how.
+    fn decode(&mut self, content: &[u8]) -> Option<u8> {
+        let is_hex = |letters: u8| {
+            let is_digit = |byte: &u8| byte.is_ascii_digit() || (letters..letters + 6).contains(byte);
+            content.len() % 2 == 0 && content.iter().all(is_digit)
+        };
+        if let Some((mark, _)) = [(HEX_UPPER, b'A'), (HEX_LOWER, b'a')].iter().find(|(_, letters)| is_hex(*letters)) {
+            self.hole.clear();
+            self.hole.extend(content.chunks_exact(2).map(|pair| unhex(pair[0]) << 4 | unhex(pair[1])));
+            return Some(*mark);
+        }
+        let as_base64 = self.decode_hole(&STANDARD, content).map(|()| BASE64);
+        as_base64.or_else(|| self.decode_hole(&URL_SAFE_NO_PAD, content).map(|()| BASE64URL))
+    }
+
+    fn decode_hole(&mut self, engine: &impl Engine, content: &[u8]) -> Option<()> {
+        self.hole.clear();
+        engine.decode_vec(content, &mut self.hole).ok()
+    }
+
+    /// Puts the mark of what stands in `hole`, and that among the holes.
+    fn mark(&mut self, mark: u8) -> Option<()> {
+        let is_again = !self.hole.is_empty() && self.holes[self.last_hole..] == self.hole;
+        let length = if is_again { AGAIN } else { self.hole.len() };
+        if !is_again {
+            if length >= AGAIN {
+                return None;
+            }
+            self.last_hole = self.holes.len();
+            self.holes.extend_from_slice(&self.hole);
+        }
+        let [high, low] = [length >> 7, length & 0x7f].map(|bits| bits as u8 | 0x80);
+        self.skeleton.extend_from_slice(&[mark, high, low]);
         Some(())
     }
 }
@@ -149,39 +169,43 @@ impl Folder {
 /// The length of a JSON string that starts here, quotes included; the rest when it does not end.
 fn string_length(rest: &[u8]) -> usize {
     let mut at = 1;
-    while let Some(byte) = rest.get(at) {
-        at += match byte {
-            b'"' => return at + 1,
-            b'\\' => 2,
-            _ => 1,
-        };
+    while let Some(found) = rest.get(at..).and_then(|rest| rest.iter().position(|byte| matches!(byte, b'"' | b'\\'))) {
+        at += found;
+        if rest[at] == b'"' {
+            return at + 1;
+        }
+        at += 2;
     }
     rest.len()
 }
 
-fn decoded(content: &[u8]) -> Option<(u8, Zeroizing<Vec<u8>>)> {
-    let hex = |digits: &[u8; 16]| {
-        (content.len() % 2 == 0 && content.iter().all(|byte| digits.contains(byte))).then(|| unhex(content))
-    };
-    if let Some(bytes) = hex(b"0123456789ABCDEF") {
-        return Some((HEX_UPPER, bytes));
-    }
-    if let Some(bytes) = hex(b"0123456789abcdef") {
-        return Some((HEX_LOWER, bytes));
-    }
-    if let Ok(bytes) = STANDARD.decode(content) {
-        return Some((BASE64, bytes.into()));
-    }
-    URL_SAFE_NO_PAD.decode(content).ok().map(|bytes| (BASE64URL, bytes.into()))
+const fn unhex(digit: u8) -> u8 {
+    if digit.is_ascii_digit() { digit - b'0' } else { (digit | 0x20) - b'a' + 10 }
 }
 
-fn unhex(digits: &[u8]) -> Zeroizing<Vec<u8>> {
-    let value = |digit: u8| if digit.is_ascii_digit() { digit - b'0' } else { (digit | 0x20) - b'a' + 10 };
-    Zeroizing::new(digits.chunks_exact(2).map(|pair| value(pair[0]) << 4 | value(pair[1])).collect())
+/// Undoes [`Folded::fold`]: appends the text to `text`, at most [`TEXT_MAX`] bytes. `json` is scratch: it is left full
+/// of the secret. `None` if this is not what folding makes.
+pub fn unfold(skeleton: &[u8], holes: &[u8], json: &mut Vec<u8>, text: &mut String) -> Option<()> {
+    let mut parts = skeleton.splitn(3, |byte| *byte == END);
+    let mut unfolder = Unfolder { holes, last_hole: &[], number: 0 };
+    for part in [parts.next()?, parts.next()?] {
+        json.clear();
+        unfolder.part(part, json)?;
+        if text.len() + json.len() > TEXT_MAX {
+            return None;
+        }
+        URL_SAFE_NO_PAD.encode_string(&*json, text);
+        text.push('.');
+    }
+    let [BASE64URL, length @ ..] = parts.next()? else { return None };
+    let signature = unfolder.hole(length)?;
+    URL_SAFE_NO_PAD.encode_string(signature, text);
+    (unfolder.holes.is_empty() && text.len() <= TEXT_MAX).then_some(())
 }
 
 struct Unfolder<'a> {
     holes: &'a [u8],
+    last_hole: &'a [u8],
     number: i64,
 }
 
@@ -193,8 +217,7 @@ impl<'a> Unfolder<'a> {
             marked = &marked[length..];
             let Some((mark, rest)) = marked.split_first() else { break };
             let taken = if *mark == NUMBER { 0 } else { 2 };
-            let length = rest.get(..taken)?;
-            self.fill(*mark, length, json)?;
+            self.fill(*mark, rest.get(..taken)?, json)?;
             if json.len() > TEXT_MAX {
                 return None;
             }
@@ -220,9 +243,11 @@ impl<'a> Unfolder<'a> {
 
     fn hole(&mut self, length: &[u8]) -> Option<&'a [u8]> {
         let [high, low] = length else { return None };
-        let (hole, rest) = self.holes.split_at_checked(usize::from(high & 0x7f) << 7 | usize::from(low & 0x7f))?;
-        self.holes = rest;
-        Some(hole)
+        let length = usize::from(high & 0x7f) << 7 | usize::from(low & 0x7f);
+        if length != AGAIN {
+            (self.last_hole, self.holes) = self.holes.split_at_checked(length)?;
+        }
+        Some(self.last_hole)
     }
 }
 
@@ -288,10 +313,16 @@ mod tests {
         format!("{}.{}.{}", encode(header.as_bytes()), encode(claims.as_bytes()), encode(signature))
     }
 
-    fn folds(text: &str) -> Vec<u8> {
-        let folded = fold(text).expect("it is a JWT");
-        assert_eq!(*unfold(&folded).expect("it was folded"), text);
-        folded.to_vec()
+    fn unfolded(skeleton: &[u8], holes: &[u8]) -> Option<String> {
+        let mut text = String::new();
+        unfold(skeleton, holes, &mut Vec::new(), &mut text).map(|()| text)
+    }
+
+    fn folds(text: &str) -> Folded {
+        let mut folded = Folded::default();
+        folded.fold(text).expect("it is a JWT");
+        assert_eq!(unfolded(&folded.skeleton, &folded.holes).as_deref(), Some(text));
+        folded
     }
 
     #[test]
@@ -299,11 +330,13 @@ mod tests {
         let payload = STANDARD.encode([0xfb; 257]);
         let claims = format!(
             r#"{{ "payload":"{payload}","a":"1d5773695a3b44928227393bfef1e13d","b":"36D101AF67A9F61B8017FB96F91EDD4B22F05804",
-               "c":"agA_pgJ7Twx_Ex2_rEeQ2o5fZ5g","iat":1442395542,"nbf":1442391941,"exp":1450171541,"d":0123456789,"e":12345678901,"f":"a\"b\\" }}"#
+               "c":"NtEBr2ep9huAF_uW-R7dSyLwWAQ","iat":1442395542,"nbf":1442391941,"exp":1450171541,"d":0123456789,"e":12345678901,
+               "f":"a\"b\\" }}"#
         );
-        let text = jwt(r#"{"alg":"RS256"}"#, &claims, &[7; 256]);
-        let folded = folds(&text);
-        assert!(folded.len() < text.len() * 3 / 4, "{} of {}", folded.len(), text.len());
+        let folded = folds(&jwt(r#"{"alg":"RS256"}"#, &claims, &[7; 256]));
+        let thumbprint_once = 257 + 16 + 20 + 256;
+        let numbers = 5 + 2 + 4;
+        assert_eq!(folded.holes.len(), thumbprint_once + numbers);
     }
 
     #[test]
@@ -314,26 +347,36 @@ mod tests {
             folds(&jwt("", claims, b""));
         }
         for text in ["", ".", "..a", "a.b", "a.b.c.d", "QQ==.QQ.QQ", "QR.QQ.QQ", "AA.QQ.QQ"] {
-            assert!(fold(text).is_none(), "{text} must not fold");
+            assert_eq!(Folded::default().fold(text), None, "{text} must not fold");
         }
-        assert!(fold(&jwt("{}", "{}", &[0; TEXT_MAX])).is_none());
+        assert_eq!(Folded::default().fold(&jwt("{}", "{}", &[0; TEXT_MAX])), None);
+    }
+
+    #[test]
+    fn wiping_leaves_nothing_of_the_text() {
+        let mut folded = folds(&jwt("{}", r#"{"user":"somebody whose name is long"}"#, &[7; 256]));
+        folded.wipe();
+        assert!(folded.skeleton.is_empty() && folded.holes.is_empty());
     }
 
     #[test]
     fn a_forged_form_is_refused_or_bounded() {
-        for folded in [
-            &b""[..],
-            b"\0",
-            b"\0\0",
-            b"\0\0\0",
-            b"\0\0\x02\x80\x80\0x",
-            b"\x01\xff\xff\0\0\x02\x80\x80\0",
-            b"\x05\0\0\x02\x80\x80\0",
-        ] {
-            assert!(unfold(folded).is_none(), "{folded:?}");
+        let forged: [(&[u8], &[u8]); 7] = [
+            (b"", b""),
+            (b"\0", b""),
+            (b"\0\0", b""),
+            (b"\0\0\x02\x80\x80", b"x"),
+            (b"\0\0\x02\x80\x81", b""),
+            (b"\x01\xfe\xff\0\0\x02\x80\x80", b""),
+            (b"\x05\0\0\x02\x80\x80", b""),
+        ];
+        for (skeleton, holes) in forged {
+            assert_eq!(unfolded(skeleton, holes), None, "{skeleton:?}");
         }
-        let long = [&[b'x'; FOLDED_MAX][..], b"\0\0\x02\x80\x80\0"].concat();
-        assert!(unfold(&long).is_none());
+        let long = [&[b'x'; TEXT_MAX][..], b"\0\0\x02\x80\x80"].concat();
+        assert_eq!(unfolded(&long, b""), None);
+        let again = [b"\x02\xa0\x80".as_slice(), &b"\x02\xff\xff".repeat(1000), b"\0\0\x02\x80\x80"].concat();
+        assert_eq!(unfolded(&again, &[b'x'; 4096]), None);
     }
 
     #[test]

@@ -24,13 +24,14 @@ fn text(jwt: &str) -> Secret<String> {
 
 proptest! {
     #[test]
-    fn any_text_comes_back_and_any_change_is_refused(jwt in ".{0,400}", user in ".{1,60}", version: u32, at: prop::sample::Index, bit in 0..8) {
+    fn any_text_comes_back_and_any_change_is_refused(jwt in ".{0,400}", user in ".{1,60}", version: u32, at: prop::sample::Index, bit in 0..8u8) {
         let (sealer, identity, jwt) = (sealer(), identity(&user), text(&jwt));
         let id = identity.key_id();
         let mut sealed = sealer.seal(&identity, id, Role::Held, version, &jwt);
-        prop_assert_eq!(sealer.unseal(&identity, id, Role::Held, version, &sealed).unwrap().expose(), jwt.expose());
+        let opened = sealer.unseal(&identity, id, Role::Held, version, &sealed).unwrap();
+        prop_assert_eq!(opened.expose(), jwt.expose());
         let at = at.index(sealed.bytes.len());
-        sealed.bytes[at] ^= 1 << bit;
+        sealed.bytes[at] ^= 1u8 << bit;
         prop_assert_eq!(sealer.unseal(&identity, id, Role::Held, version, &sealed), Err(UnsealError::Mismatch));
     }
 }
