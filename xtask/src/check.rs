@@ -5,8 +5,11 @@ use serde_json::Value;
 
 use crate::command::{self, program, run};
 
+/// A name and what is done under it.
+type Check = (&'static str, fn() -> Result<()>);
+
 /// Runs every check, also after one has failed, and names those that did.
-fn each(checks: &[(&str, fn() -> Result<()>)]) -> Result<()> {
+fn each(checks: &[Check]) -> Result<()> {
     let mut failed = Vec::new();
     for (name, check) in checks {
         if let Err(error) = check() {
@@ -118,8 +121,7 @@ mod tests {
 
     #[test]
     fn one_failure_is_told_after_all_have_run() {
-        let checks: [(&str, fn() -> Result<()>); 3] =
-            [("first", || bail!("broken")), ("second", || Ok(())), ("third", || bail!("too"))];
+        let checks: [Check; 3] = [("first", || bail!("broken")), ("second", || Ok(())), ("third", || bail!("too"))];
         assert_eq!(each(&checks).unwrap_err().to_string(), "failed: first, third");
         assert!(each(&checks[1..2]).is_ok());
     }

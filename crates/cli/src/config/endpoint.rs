@@ -22,7 +22,7 @@ pub struct Endpoints {
     pub entra_version: EntraVersion,
 }
 
-/// The two shapes of Entra's token endpoint (protocol.md 2.2 and 2.3).
+/// The two shapes of Entra's token endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntraVersion {
     /// `/oauth2/token` with `resource`.

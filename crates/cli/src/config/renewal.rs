@@ -32,7 +32,7 @@ pub struct Renewal {
 }
 
 impl Default for Renewal {
-    /// The table of design.md 3.3.
+    /// What the table of settings says.
     fn default() -> Self {
         let days = |days: u64| Duration::from_secs(days * 86_400);
         Self {
