@@ -156,6 +156,11 @@ impl Lifetime {
         self.is_usable().then_some(self.expires_at)
     }
 
+    /// `iat`, `nbf` and `exp` as claimed, usable or not: what a row has to keep so that [`Lifetime::new`] makes this again.
+    pub const fn claimed(&self) -> [Timestamp; 3] {
+        [self.issued_at, self.not_before, self.expires_at]
+    }
+
     /// Whether `exp` lies after `nbf` and after `iat`.
     pub fn is_usable(&self) -> bool {
         self.expires_at > self.not_before && self.expires_at > self.issued_at
