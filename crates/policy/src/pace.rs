@@ -83,7 +83,6 @@ impl Pace {
         self.fill(now);
         self.slowed_at = Some(now);
         self.rate = (self.rate / 2.0).max(self.rate_min);
-        self.tokens = self.tokens.min(burst(self.rate));
     }
 
     /// Requests per second at present; infinite when pacing is off.

@@ -163,9 +163,9 @@ fn too_few_refusals(policy: &RenewalPolicy, evidence: &Evidence, _: Timestamp) -
     (evidence.refusals < policy.condemn_refusals.max(1)).then_some(Reason::TooFewRefusals)
 }
 
+/// Since an instant ahead no time at all has passed.
 fn too_soon(policy: &RenewalPolicy, evidence: &Evidence, now: Timestamp) -> Option<Reason> {
-    let is_future = evidence.refused_since > now;
-    (is_future || now.since(evidence.refused_since) < policy.condemn_after).then_some(Reason::TooSoon)
+    (now.since(evidence.refused_since) < policy.condemn_after).then_some(Reason::TooSoon)
 }
 
 fn evidence_voided(_: &RenewalPolicy, evidence: &Evidence, _: Timestamp) -> Option<Reason> {
