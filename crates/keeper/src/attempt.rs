@@ -1,6 +1,6 @@
 //! One attempt, executed: unseal, ask the Store, read the answer, seal the successor. And one ticket, fetched.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rand::SeedableRng;
@@ -20,17 +20,19 @@ use crate::config::{AppConfig, KeeperConfig};
 use crate::engine::{Answer, Call, Finished, Silence, Subject, TicketFault};
 use crate::intake::NEWCOMER_VERSION;
 
-/// What an attempt needs, shared by all.
-pub(crate) struct Attempts {
+/// What executing an attempt needs, shared by all. The shell uses it, and so does whoever drives the engine in a plain
+/// loop.
+pub struct Attempts {
     pub(crate) config: Arc<KeeperConfig>,
-    pub(crate) sealer: Arc<Sealer>,
-    pub(crate) transport: Arc<dyn Transport>,
-    pub(crate) clock: Arc<dyn Clock>,
+    sealer: Arc<Sealer>,
+    transport: Arc<dyn Transport>,
+    clock: Arc<dyn Clock>,
     vectors: Mutex<SmallRng>,
 }
 
 impl Attempts {
-    pub(crate) fn new(
+    /// Attempts of a keeper with this configuration.
+    pub fn new(
         config: Arc<KeeperConfig>,
         sealer: Arc<Sealer>,
         transport: Arc<dyn Transport>,
@@ -41,7 +43,7 @@ impl Attempts {
     }
 
     /// Makes one attempt. Whatever happens, the row comes back.
-    pub(crate) async fn renew(&self, call: Call) -> Finished {
+    pub async fn renew(&self, call: Call) -> Finished {
         let Call { record, subject, ticket, .. } = call;
         let unsealed = match (subject, &record.newcomer) {
             (Subject::Newcomer, Some(newcomer)) => {
@@ -114,8 +116,11 @@ impl Attempts {
         }
     }
 
-    /// Asks Entra for a ticket.
-    pub(crate) async fn fetch_ticket(
+    /// Asks Entra for a ticket, with this one of the app's credentials.
+    ///
+    /// # Errors
+    /// [`TicketFault`], which says whether only an operator can mend it.
+    pub async fn fetch_ticket(
         &self,
         app: &AppConfig,
         audience: Audience,

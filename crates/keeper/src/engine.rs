@@ -201,7 +201,7 @@ impl Engine {
             engine.apps.push(App::new(
                 app.name.clone(),
                 app.client_id.clone(),
-                app.policy.clone(),
+                app.policy,
                 ticket,
                 row,
                 population,

@@ -23,10 +23,13 @@ const ROUNDS_MAX: usize = 8;
 pub(crate) const NEWCOMER_VERSION: u32 = 0;
 
 /// What intake needs.
-pub(crate) struct Intake<'a> {
-    pub(crate) apps: &'a BTreeMap<AppName, AppConfig>,
-    pub(crate) keyring: &'a dyn Keyring,
-    pub(crate) sealer: &'a Sealer,
+pub struct Intake<'a> {
+    /// The configured apps.
+    pub apps: &'a BTreeMap<AppName, AppConfig>,
+    /// Where rows are kept.
+    pub keyring: &'a dyn Keyring,
+    /// What keys are sealed with.
+    pub sealer: &'a Sealer,
 }
 
 /// A key that passed every check that needs no row.
@@ -44,7 +47,7 @@ enum Step {
 
 impl Intake<'_> {
     /// Takes keys in, in order. Returns the answers and the earliest instant at which one of them is due.
-    pub(crate) async fn enroll(
+    pub async fn enroll(
         &self,
         requests: Vec<EnrollRequest>,
         now: Timestamp,

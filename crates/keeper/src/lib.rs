@@ -2,13 +2,13 @@
 //!
 //! [`Keeper`] is the handle; [`engine::Engine`] the state machine behind it, which also runs alone in a plain loop.
 
-mod attempt;
+pub mod attempt;
 mod cache;
 pub mod config;
 pub mod engine;
 pub mod error;
 mod events;
-mod intake;
+pub mod intake;
 pub mod keeper;
 mod metrics;
 mod population;
