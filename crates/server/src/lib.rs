@@ -1,1 +1,40 @@
-//! placeholder
+//! The keeper's HTTP API: a data listener for backends and an admin listener for operators (`docs/reference/http.md`).
+
+mod accept;
+mod answer;
+mod api;
+mod batch;
+mod batch_enroll;
+mod batch_get;
+mod body;
+mod call;
+pub mod caller;
+pub mod code;
+pub mod config;
+mod drain;
+mod edge;
+mod health;
+pub mod keys;
+mod lines;
+pub mod listener;
+mod metrics;
+pub mod openapi;
+mod orders;
+mod percent;
+mod population;
+pub mod problem;
+mod query;
+pub mod router;
+pub mod server;
+mod socket;
+mod tickets;
+
+pub use api::Api;
+pub use body::BODY_BYTES_MAX;
+pub use caller::{Caller, Scope, TokenDigest, TokenError, UnknownScope};
+pub use code::{Act, ProblemCode};
+pub use config::{Plaintext, RequestLimits, ServerConfig, SocketGuards};
+pub use listener::serve;
+pub use problem::Problem;
+pub use router::{admin_router, data_router};
+pub use server::{Running, Server, StartError};

@@ -1,0 +1,83 @@
+//! `Api`: what every handler shares: the keeper, who may ask, what is measured, and whether we are going away.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use storekeeper_keeper::Keeper;
+use storekeeper_model::AppName;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::caller::{Caller, Callers};
+use crate::code;
+use crate::config::{ServerConfig, SocketGuards};
+use crate::drain::Drain;
+use crate::metrics::HttpMetrics;
+use crate::problem::Problem;
+
+/// Shared by the routers of both listeners. Clones share it.
+#[derive(Clone)]
+pub struct Api(Arc<Inner>);
+
+struct Inner {
+    keeper: Keeper,
+    callers: Callers,
+    metrics: HttpMetrics,
+    drain: Drain,
+    batches: Arc<Semaphore>,
+    requests_max: usize,
+    guards: SocketGuards,
+    apps: HashMap<String, AppName>,
+}
+
+impl Api {
+    /// The API of a keeper. Addresses do not matter here.
+    pub fn new(keeper: Keeper, config: &ServerConfig) -> Self {
+        let apps = keeper.apps().iter().map(|app| (app.as_str().to_owned(), app.clone())).collect();
+        Self(Arc::new(Inner {
+            keeper,
+            callers: Callers::new(config.callers.clone()),
+            metrics: HttpMetrics::default(),
+            drain: Drain::default(),
+            batches: Arc::new(Semaphore::new(config.limits.batches_max)),
+            requests_max: config.limits.requests_max,
+            guards: config.guards,
+            apps,
+        }))
+    }
+
+    pub(crate) fn keeper(&self) -> &Keeper {
+        &self.0.keeper
+    }
+
+    pub(crate) fn callers(&self) -> &Callers {
+        &self.0.callers
+    }
+
+    pub(crate) fn metrics(&self) -> &HttpMetrics {
+        &self.0.metrics
+    }
+
+    pub(crate) fn drain(&self) -> &Drain {
+        &self.0.drain
+    }
+
+    pub(crate) fn guards(&self) -> &SocketGuards {
+        &self.0.guards
+    }
+
+    pub(crate) fn requests_max(&self) -> usize {
+        self.0.requests_max
+    }
+
+    /// A place for one more batch, if there is one.
+    pub(crate) fn batch_slot(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.batches).try_acquire_owned().ok()
+    }
+
+    /// A configured app that the caller may speak of.
+    pub(crate) fn allowed_app(&self, caller: &Caller, name: &str) -> Result<&AppName, Problem> {
+        caller.demand_app(name)?;
+        let unknown = || Problem::new(&code::APP_UNKNOWN, "no app of this name is configured");
+        self.0.apps.get(name).ok_or_else(unknown)
+    }
+}

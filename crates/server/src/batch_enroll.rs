@@ -1,0 +1,102 @@
+//! `POST /v1/keys:enroll`: many keys in, and names that should not stand in proxy logs.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use storekeeper_keeper::{EnrollError, EnrollRequest, Enrolled, Keeper};
+use storekeeper_model::{Fingerprint, Secret, Slot, UserName};
+use utoipa::ToSchema;
+
+use crate::answer;
+use crate::api::Api;
+use crate::batch::{self, Job};
+use crate::body::not_the_json;
+use crate::call::{self, Call};
+use crate::caller::{Caller, Scope};
+use crate::keys::enrolled_status;
+use crate::problem::Problem;
+
+/// One key to enroll.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EnrollLine<'a> {
+    /// The configured app.
+    #[serde(borrow)]
+    app: Cow<'a, str>,
+    /// The backend's own name for the player.
+    #[serde(borrow)]
+    user: Cow<'a, str>,
+    /// Which of the player's Store accounts; usually absent.
+    slot: Option<String>,
+    /// `collections` or `purchase`; absent: the key's own.
+    kind: Option<String>,
+    /// The compact JWT.
+    #[serde(borrow, default)]
+    key: Cow<'a, str>,
+}
+
+/// What became of a line. A line that failed has `code`, `act` and `detail` instead of `outcome` and `fingerprint`.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct EnrolledLine<'a> {
+    /// `new`, `known`, `replaced` or `waiting`.
+    outcome: &'a str,
+    /// Of the key that was handed in.
+    #[schema(value_type = String)]
+    fingerprint: Fingerprint,
+}
+
+/// Enroll many keys.
+///
+/// One JSON object per line; one answer line for each, in order. A line that fails says so, and the batch goes on.
+#[utoipa::path(
+    post,
+    path = "/v1/keys:enroll",
+    operation_id = "enroll_keys",
+    tag = "batches",
+    request_body(content = EnrollLine, content_type = "application/x-ndjson"),
+    responses((status = 200, description = "a line for each line", content_type = "application/x-ndjson", body = EnrolledLine))
+)]
+pub(crate) async fn enroll(call: Call, body: Body) -> Result<Response, Problem> {
+    call.caller.demand(Scope::KeyWrite)?;
+    call.query(&[])?;
+    let job = Enroll { api: call.api.clone(), caller: Arc::clone(&call.caller) };
+    batch::answer(&call, body, job)
+}
+
+struct Enroll {
+    api: Api,
+    caller: Arc<Caller>,
+}
+
+impl Job for Enroll {
+    type Item = EnrollRequest;
+    type Answer = Enrolled;
+    type Error = EnrollError;
+
+    const CHUNK_LINES_MAX: usize = 1024;
+
+    fn read(&self, line: &[u8]) -> Result<EnrollRequest, Problem> {
+        let line: EnrollLine<'_> = serde_json::from_slice(line).map_err(|error| not_the_json(&error))?;
+        Ok(EnrollRequest {
+            app: self.api.allowed_app(&self.caller, &line.app)?.clone(),
+            user: UserName::from_bytes(line.user.as_bytes())?,
+            kind: line.kind.map(|kind| call::kind(kind.as_bytes())).transpose()?,
+            slot: Slot::new(line.slot.as_deref().unwrap_or_default())?,
+            key: Secret::new(line.key.into_owned()),
+        })
+    }
+
+    async fn carry_out(keeper: Keeper, items: Vec<EnrollRequest>) -> Vec<Result<Enrolled, EnrollError>> {
+        keeper.enroll(items).await
+    }
+
+    fn write(answer: &Enrolled, out: &mut Vec<u8>) {
+        out.extend_from_slice(enrolled_status(answer.outcome).as_str().as_bytes());
+        out.push(b',');
+        let line = EnrolledLine { outcome: answer.outcome.as_str(), fingerprint: answer.fingerprint };
+        answer::write_members(&line, out);
+    }
+}

@@ -1,0 +1,176 @@
+//! What is measured of HTTP, and the exposition of everything: the keeper's families and ours.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::time::Duration;
+
+use axum::extract::{MatchedPath, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, Method, StatusCode, header};
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::api::Api;
+use crate::call::Call;
+use crate::caller::Scope;
+use crate::problem::Problem;
+
+/// Which listener a request came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Listener {
+    /// The one for backends.
+    Data,
+    /// The one for operators.
+    Admin,
+}
+
+impl Listener {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// A route's template, or that there is none: never the path itself, which carries a user.
+#[derive(Debug, Clone)]
+pub(crate) struct RouteLabel(pub(crate) Option<MatchedPath>);
+
+impl RouteLabel {
+    pub(crate) fn as_str(&self) -> &str {
+        self.0.as_ref().map_or("unknown", MatchedPath::as_str)
+    }
+}
+
+impl PartialEq for RouteLabel {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for RouteLabel {}
+
+impl Hash for RouteLabel {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl EncodeLabelValue for RouteLabel {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        self.as_str().encode(encoder)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    listener: &'static str,
+    route: RouteLabel,
+    method: &'static str,
+    status: u32,
+}
+
+/// The families of HTTP.
+#[derive(Debug)]
+pub(crate) struct HttpMetrics {
+    registry: Registry,
+    durations: Family<Labels, Histogram>,
+}
+
+impl Default for HttpMetrics {
+    fn default() -> Self {
+        let durations = Family::<Labels, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
+        let mut registry = Registry::with_prefix("storekeeper");
+        registry.register_with_unit(
+            "http_request_duration",
+            "From a request's head to the beginning of its answer",
+            Unit::Seconds,
+            durations.clone(),
+        );
+        Self { registry, durations }
+    }
+}
+
+impl HttpMetrics {
+    /// Counts a request whose answer begins.
+    pub(crate) fn observe(
+        &self,
+        listener: Listener,
+        route: RouteLabel,
+        method: &Method,
+        status: StatusCode,
+        duration: Duration,
+    ) {
+        let labels =
+            Labels { listener: listener.as_str(), route, method: method_label(method), status: status.as_u16().into() };
+        self.durations.get_or_create(&labels).observe(duration.as_secs_f64());
+    }
+
+    /// Our families, after the keeper's, closed as the format demands.
+    fn expose(&self, mut exposition: String) -> String {
+        if !exposition.is_empty() && !exposition.ends_with('\n') {
+            exposition.push('\n');
+        }
+        encode_registry(&mut exposition, &self.registry).expect("writing to a string cannot fail");
+        encode_eof(&mut exposition).expect("writing to a string cannot fail");
+        exposition
+    }
+}
+
+/// A client may invent methods; a label may not.
+pub(crate) fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::PUT => "PUT",
+        Method::POST => "POST",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        _ => "other",
+    }
+}
+
+/// Scrape the keeper.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "scrape",
+    tag = "admin",
+    responses((status = 200, description = "every metric, in the OpenMetrics text format", content_type = "application/openmetrics-text", body = String))
+)]
+pub(crate) async fn scrape(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
+    call.caller.demand(Scope::MetricsRead)?;
+    let exposition = api.metrics().expose(api.keeper().metrics().await);
+    let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    Ok(([(header::CONTENT_TYPE, kind)], exposition).into_response())
+}
+
+/// Upper bounds in seconds. A read takes tens of microseconds, an enrollment a commit, a renewal an exchange.
+const BUCKETS: [f64; 14] =
+    [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exposition_ends_once_and_labels_are_a_known_set() {
+        let metrics = HttpMetrics::default();
+        let method = Method::from_bytes(b"INVENTED").unwrap();
+        metrics.observe(Listener::Data, RouteLabel(None), &method, StatusCode::NOT_FOUND, Duration::from_millis(2));
+        let text = metrics.expose(String::from("# TYPE storekeeper_build info"));
+        assert!(
+            text.starts_with("# TYPE storekeeper_build info\n# HELP storekeeper_http_request_duration_seconds"),
+            "{text}"
+        );
+        assert_eq!(text.matches("# EOF").count(), 1);
+        assert!(text.ends_with("# EOF\n"));
+        let counted = "storekeeper_http_request_duration_seconds_count{listener=\"data\",route=\"unknown\",method=\"other\",status=\"404\"} 1";
+        assert!(text.contains(counted), "{text}");
+    }
+}

@@ -1,0 +1,81 @@
+//! The routes of both listeners, each registered together with its description.
+
+use std::any::Any;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::Api;
+use crate::code;
+use crate::edge::{Edge, pass};
+use crate::metrics::Listener;
+use crate::openapi;
+use crate::problem::Problem;
+use crate::{batch_enroll, batch_get, health, keys, metrics, orders, population, tickets};
+
+/// The router of the data listener, for backends.
+pub fn data_router(api: &Api) -> Router {
+    finish(api, Listener::Data, data_routes().into())
+}
+
+/// The router of the admin listener, for operators and their tools.
+pub fn admin_router(api: &Api) -> Router {
+    finish(api, Listener::Admin, admin_routes().into())
+}
+
+pub(crate) fn data_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default()
+        .routes(routes!(keys::enroll, keys::get, keys::forget))
+        .routes(routes!(keys::forget_player))
+        .routes(routes!(keys::renew))
+        .routes(routes!(keys::history))
+        .routes(routes!(batch_enroll::enroll))
+        .routes(routes!(batch_get::get))
+        .routes(routes!(population::list))
+        .routes(routes!(population::stats))
+        .routes(routes!(tickets::get))
+        .routes(routes!(openapi::document))
+}
+
+pub(crate) fn admin_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::default()
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .routes(routes!(metrics::scrape))
+        .routes(routes!(keys::show))
+        .routes(routes!(orders::pause))
+        .routes(routes!(orders::resume))
+        .routes(routes!(orders::acquit))
+}
+
+fn finish(api: &Api, listener: Listener, routes: Router<Api>) -> Router {
+    routes
+        .fallback(route_unknown)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(Edge::new(api, listener), pass))
+        .with_state(api.clone())
+}
+
+/// An empty segment matches no `{user}`, so what names nobody arrives here.
+async fn route_unknown(request: Request) -> Problem {
+    let mut segments = request.uri().path().split('/').skip_while(|segment| *segment != "users");
+    if segments.next().is_some() && segments.next() == Some("") && segments.next() != Some("") {
+        return Problem::new(&code::USER_EMPTY, "the user name is empty");
+    }
+    Problem::new(&code::ROUTE_UNKNOWN, "this listener has no such route; `/openapi.json` lists what there is")
+}
+
+async fn method_not_allowed() -> Problem {
+    Problem::new(&code::METHOD_NOT_ALLOWED, "the header `Allow` lists the methods of this route")
+}
+
+/// What a panic says may hold anything, so nobody is told.
+fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
+    Problem::new(&code::INTERNAL, "the keeper met a bug of its own; its log may say more").into_response()
+}

@@ -1,0 +1,111 @@
+//! `Server`: both listeners, from binding to the last answer.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use storekeeper_keeper::Keeper;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::api::Api;
+use crate::config::{Plaintext, ServerConfig};
+use crate::drain::Drain;
+use crate::listener::serve;
+use crate::router::{admin_router, data_router};
+
+/// Why the server cannot start. Nothing listens then.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is taken, or not ours.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// What was configured.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// Others could read tokens and keys.
+    #[error(
+        "{address} can be reached from outside and would speak plain HTTP: \
+         listen on a loopback address, or put a TLS proxy in front and say `plaintext = \"behind-proxy\"`"
+    )]
+    PlaintextExposed {
+        /// What was configured.
+        address: SocketAddr,
+    },
+    /// Nobody could say whose request it is.
+    #[error("the callers `{one}` and `{other}` have the same token: give each its own")]
+    TokenShared {
+        /// A caller's name.
+        one: String,
+        /// Another caller's name.
+        other: String,
+    },
+}
+
+/// Starts the listeners.
+#[derive(Debug)]
+pub struct Server;
+
+impl Server {
+    /// Listens on both addresses and serves until [`Running::shutdown`]. Both accept when this returns.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(keeper: Keeper, config: ServerConfig) -> Result<Running, StartError> {
+        check_callers(&config)?;
+        let data = bind(config.listen, config.plaintext).await?;
+        let admin = bind(config.admin_listen, config.plaintext).await?;
+        let (listen, admin_listen) = (address(&data, config.listen)?, address(&admin, config.admin_listen)?);
+        let api = Api::new(keeper, &config);
+        let spawn = |listener: TcpListener, router: Router| {
+            let drain = api.drain().clone();
+            tokio::spawn(serve(listener, router, config.guards, async move { drain.begun().await }))
+        };
+        let tasks = [spawn(data, data_router(&api)), spawn(admin, admin_router(&api))];
+        Ok(Running { listen, admin_listen, drain: api.drain().clone(), tasks })
+    }
+}
+
+/// Two listeners that accept.
+#[derive(Debug)]
+pub struct Running {
+    /// Where the data listener listens, with the port it got.
+    pub listen: SocketAddr,
+    /// Where the admin listener listens, with the port it got.
+    pub admin_listen: SocketAddr,
+    drain: Drain,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Running {
+    /// Accepts nothing more, lets what is under way finish (batches end after the lines they have read) and returns, after
+    /// the configured drain time-out at the latest. Shut the keeper down afterwards.
+    pub async fn shutdown(self) {
+        self.drain.begin();
+        for task in self.tasks {
+            // A listener that panicked has nothing left to drain.
+            let _ = task.await;
+        }
+    }
+}
+
+fn check_callers(config: &ServerConfig) -> Result<(), StartError> {
+    for (index, other) in config.callers.iter().enumerate() {
+        if let Some(one) = config.callers[..index].iter().find(|one| one.shares_token_with(other)) {
+            return Err(StartError::TokenShared { one: one.name().to_owned(), other: other.name().to_owned() });
+        }
+    }
+    Ok(())
+}
+
+async fn bind(address: SocketAddr, plaintext: Plaintext) -> Result<TcpListener, StartError> {
+    if plaintext == Plaintext::LoopbackOnly && !address.ip().to_canonical().is_loopback() {
+        return Err(StartError::PlaintextExposed { address });
+    }
+    TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, source })
+}
+
+fn address(listener: &TcpListener, configured: SocketAddr) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|source| StartError::Bind { address: configured, source })
+}
