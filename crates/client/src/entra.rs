@@ -8,6 +8,7 @@ use serde_json::Value;
 use storekeeper_model::{Audience, ClientId, Secret, ServiceTicket, Timestamp};
 use zeroize::Zeroizing;
 
+use crate::exchange::NoObject;
 use crate::scrub::{scrubbed, scrubbed_line};
 use crate::{Endpoint, PreparedRequest, RawAnswer, RequestBody, TicketError, TicketFlaw};
 
@@ -119,7 +120,7 @@ pub fn interpret_ticket(
     if answer.status != StatusCode::OK {
         return Err(failure(answer, now));
     }
-    ticket(audience, client_id, answer.json()).map_err(|flaw| TicketError::Unreadable { status, flaw })
+    ticket(audience, client_id, answer).map_err(|flaw| TicketError::Unreadable { status, flaw })
 }
 
 #[derive(Deserialize)]
@@ -130,9 +131,11 @@ struct Issued {
     expires_in: Option<u64>,
 }
 
-fn ticket(audience: Audience, client_id: &ClientId, body: &[u8]) -> Result<ServiceTicket, TicketFlaw> {
-    let issued: Issued = serde_json::from_slice(body)
-        .map_err(|error| if error.is_data() { TicketFlaw::NoToken } else { TicketFlaw::NotJson })?;
+fn ticket(audience: Audience, client_id: &ClientId, answer: &RawAnswer) -> Result<ServiceTicket, TicketFlaw> {
+    let issued: Issued = answer.object().map_err(|why| match why {
+        NoObject::NotJson => TicketFlaw::NotJson,
+        NoObject::OtherJson => TicketFlaw::NoToken,
+    })?;
     let token = Secret::new(issued.access_token.filter(|token| !token.is_empty()).ok_or(TicketFlaw::NoToken)?);
     if issued.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("Bearer")) {
         return Err(TicketFlaw::NotBearer);

@@ -245,7 +245,7 @@ pub enum UnreadableKind {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TicketError {
     /// `invalid_client`: the secret or the assertion is wrong or has expired.
-    #[error("Entra refused the credential: {error}{}: {description}", AadSts(*.aadsts))]
+    #[error("Entra refused the credential: {error}{}", Said(*.aadsts, .description))]
     CredentialRefused {
         /// The HTTP status.
         status: u16,
@@ -259,7 +259,7 @@ pub enum TicketError {
         trace_id: Option<String>,
     },
     /// Unknown tenant or application, or an audience that it may not ask for.
-    #[error("Entra does not know the tenant, the application or the audience: {error}{}: {description}", AadSts(*.aadsts))]
+    #[error("Entra does not know the tenant, the application or the audience: {error}{}", Said(*.aadsts, .description))]
     Misconfigured {
         /// The HTTP status.
         status: u16,
@@ -382,11 +382,15 @@ pub enum TicketFlaw {
     NotEntra,
 }
 
-/// ` (AADSTS7000215)` where the number is known.
-struct AadSts(Option<u32>);
+/// Entra's description, and its own code number where the description does not begin with that.
+struct Said<'a>(Option<u32>, &'a str);
 
-impl fmt::Display for AadSts {
+impl fmt::Display for Said<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |number| write!(f, " (AADSTS{number})"))
+        let Self(number, description) = *self;
+        if let Some(number) = number.filter(|_| !description.starts_with("AADSTS")) {
+            write!(f, " (AADSTS{number})")?;
+        }
+        if description.is_empty() { Ok(()) } else { write!(f, ": {description}") }
     }
 }

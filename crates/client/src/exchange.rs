@@ -4,6 +4,8 @@ use std::fmt;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri, header};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use storekeeper_model::Timestamp;
 use zeroize::Zeroizing;
 
@@ -76,6 +78,17 @@ impl RawAnswer {
         self.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.body)
     }
 
+    /// Reads the body as a JSON object. (What is derived with serde would take an array for one, in order.)
+    pub(crate) fn object<'a, T: Deserialize<'a>>(&'a self) -> Result<T, NoObject> {
+        let json = self.json();
+        let is_object = json.trim_ascii_start().first() == Some(&b'{');
+        match serde_json::from_slice(json) {
+            Ok(object) if is_object => Ok(object),
+            _ if serde_json::from_slice::<IgnoredAny>(json).is_ok() => Err(NoObject::OtherJson),
+            _ => Err(NoObject::NotJson),
+        }
+    }
+
     /// `Date`, read leniently.
     pub(crate) fn store_date(&self) -> Option<Timestamp> {
         store_date(&self.headers)
@@ -91,6 +104,15 @@ impl RawAnswer {
         let location: Uri = self.headers.get(header::LOCATION)?.to_str().ok()?.parse().ok()?;
         location.host().map(|host| scrubbed(host, 253))
     }
+}
+
+/// Why a body could not be read as an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoObject {
+    /// It is not JSON at all.
+    NotJson,
+    /// It is JSON, but no object, or a member is of the wrong type or there twice.
+    OtherJson,
 }
 
 impl fmt::Debug for RawAnswer {

@@ -5,11 +5,11 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use storekeeper_model::{Secret, ServiceTicket, StoreIdKey, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::correlation::MS_CV;
+use crate::exchange::NoObject;
 use crate::service_error::{Nature, ServiceError};
 use crate::{
     Cause, ClockSkew, Correlation, CorrelationVector, Endpoint, PreparedRequest, RawAnswer, RenewError, RequestBody,
@@ -71,7 +71,9 @@ fn body(ticket: &str, key: &str) -> RequestBody {
 }
 
 fn push_json_text(body: &mut Vec<u8>, text: &str) {
-    if text.bytes().all(|b| b >= b' ' && b != b'"' && b != b'\\') {
+    // Without an early exit the compiler looks at many bytes at once: a key has a thousand and none is strange.
+    let is_strange = text.bytes().fold(false, |found, b| found | (b < b' ') | (b == b'"') | (b == b'\\'));
+    if !is_strange {
         body.push(b'"');
         body.extend_from_slice(text.as_bytes());
         body.push(b'"');
@@ -138,11 +140,10 @@ struct Renewed<'a> {
 
 /// The key in the answer, if it is a successor.
 fn successor(old: &StoreIdKey, answer: &RawAnswer, now: Timestamp) -> Result<StoreIdKey, UnreadableKind> {
-    let jwt = match serde_json::from_slice::<Renewed<'_>>(answer.json()) {
+    let jwt = match answer.object() {
         Ok(Renewed { key: Some(jwt) }) if !jwt.is_empty() => jwt.into_owned(),
-        Ok(_) => return Err(UnreadableKind::NoKey),
-        Err(_) if serde_json::from_slice::<IgnoredAny>(answer.json()).is_ok() => return Err(UnreadableKind::NoKey),
-        Err(_) => return Err(UnreadableKind::NotJson),
+        Ok(_) | Err(NoObject::OtherJson) => return Err(UnreadableKind::NoKey),
+        Err(NoObject::NotJson) => return Err(UnreadableKind::NotJson),
     };
     let new = StoreIdKey::parse(Secret::new(jwt)).map_err(UnreadableKind::NotAKey)?;
     check_successor(old, &new, now)?;

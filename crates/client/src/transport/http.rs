@@ -206,7 +206,8 @@ fn classify(error: &(dyn Error + 'static), is_connect: bool) -> TransportError {
         TransportError::Connect { reason: reason() }
     } else if is_http(hyper::Error::is_parse_too_large) {
         TransportError::TooLarge
-    } else if is_http(hyper::Error::is_parse) {
+    } else if is_http(hyper::Error::is_parse) || is_io(io::ErrorKind::InvalidInput) || is_io(io::ErrorKind::InvalidData)
+    {
         TransportError::Malformed { reason: reason() }
     } else {
         TransportError::Reset { reason: reason() }
@@ -236,8 +237,8 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)
 struct Resolver;
 
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct ResolveError(io::Error);
+#[error("no address")]
+struct ResolveError(#[source] io::Error);
 
 impl tower_service::Service<Name> for Resolver {
     type Response = std::vec::IntoIter<SocketAddr>;
@@ -258,5 +259,21 @@ impl tower_service::Service<Name> for Resolver {
             };
             Ok(addresses.into_iter())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_without_an_address_is_told_from_a_host_without_a_server() {
+        // What the resolver says arrives below what the connector says, as here.
+        let resolver = io::Error::other(ResolveError(io::Error::other("no such host")));
+        assert_eq!(classify(&resolver, true), TransportError::Dns { reason: String::from("no such host") });
+        let connector = io::Error::new(io::ErrorKind::ConnectionRefused, "refused");
+        assert_eq!(classify(&connector, true), TransportError::Connect { reason: String::from("refused") });
+        let slow = io::Error::new(io::ErrorKind::TimedOut, "deadline has elapsed");
+        assert_eq!(classify(&slow, true), TransportError::TimedOut);
     }
 }
