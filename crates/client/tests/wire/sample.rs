@@ -31,6 +31,7 @@ impl Samples {
         match inside.split(':').next().unwrap_or_default() {
             "guid" => "bfebe80c-ff89-4c4b-8897-67b45b916e47",
             "digits" => "60",
+            "lifetime" => "3599",
             "text" => "text",
             "rest" => "",
             "cv" => "xu2HW6SrSkyfHyFh.0.0",
@@ -43,6 +44,7 @@ impl Samples {
     /// Fills every placeholder of a JSON value.
     pub(crate) fn json(&self, pattern: &Value) -> Value {
         match pattern {
+            Value::String(text) if text.starts_with("<lifetime_number") => 3599.into(),
             Value::String(text) => self.text(text).into(),
             Value::Array(items) => items.iter().map(|item| self.json(item)).collect(),
             Value::Object(members) => {
