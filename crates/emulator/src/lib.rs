@@ -8,17 +8,45 @@
 //! Not emulated: queries, fulfilment, grants, subscriptions and clawback. Those paths, like every unknown one, answer
 //! 404 with an empty body.
 
+pub mod judgement;
 pub mod management;
 pub mod payload;
 pub mod profile;
 pub mod request;
 
+mod assertion;
+mod authority;
+mod calendar;
+mod certificate;
+mod client_registry;
+mod correlation;
+mod creation;
+mod der;
+mod discovery;
 mod emulator;
+mod entra;
+mod entra_error;
+mod entropy;
+mod fault_text;
+mod form;
+mod key_text;
+mod members;
+mod minting;
+mod rate;
+mod renewal;
+mod revocation;
+mod service_error;
+mod snapshot;
+mod state;
+mod sync;
+mod ticket;
 
+pub use client_registry::{DEV_CLIENT_ID, DEV_CLIENT_SECRET, DEV_TENANT_ID};
 pub use emulator::Emulator;
 pub use management::{AddClient, CertificateView, ControlError, FederatedCredential, MintKey, MintTicket, Revocation};
 pub use profile::{
-    CertificateTickets, Correlation, EmulatorOptions, ErrorShape, FormatV2Tickets, Profile, ProfileChange, RateLimit, Signatures,
-    Superseded, Switches,
+    CertificateTickets, Correlation, EmulatorOptions, ErrorShape, FormatV2Tickets, Profile, ProfileChange, RateLimit,
+    Signatures, Superseded, Switches,
 };
 pub use request::{BODY_BYTES_MAX, Endpoint, ExchangeNote, StoreAnswer, StoreRequest, VirtualHost};
+pub use snapshot::Snapshot;

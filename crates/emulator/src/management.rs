@@ -154,9 +154,6 @@ pub enum ControlError {
     /// The snapshot's version, or something in it, is not understood.
     #[error("the snapshot cannot be used: {0}")]
     Snapshot(String),
-    /// The operating system refused randomness, or RSA key generation failed.
-    #[error("no RSA key could be made")]
-    KeyGeneration,
 }
 
 fn token_exchange() -> String {
