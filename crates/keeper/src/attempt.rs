@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use std::sync::Mutex;
-
 use storekeeper_client::renewal::{interpret, prepare};
 use storekeeper_client::{
     Advice, CorrelationVector, Credential, RenewError, RenewalAnswer, RenewalCall, Transport, TransportError, entra,
