@@ -1,11 +1,16 @@
 //! `[[app]]`: the applications whose players' keys are kept.
 
+use std::path::PathBuf;
+
+use storekeeper_keeper::CredentialSource;
+pub use storekeeper_keeper::UserClaim;
 use storekeeper_model::{AppName, ClientId, Secret};
 
 use super::problem::Report;
 use super::renewal::{self, Renewal};
 use super::resolve::Node;
 use super::schema::{Kind, Occurs, Preset, Section, Setting};
+use super::secret_file;
 
 /// One application.
 #[derive(Debug, Clone)]
@@ -24,25 +29,30 @@ pub struct App {
     pub renewal: Renewal,
 }
 
-/// What is demanded of a key's `userId` claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UserClaim {
-    /// Nothing.
-    Ignore,
-    /// It must equal the `{user}` of the route.
-    Equal,
-}
-
 /// How the app proves itself to Entra.
 #[derive(Debug, Clone)]
 pub enum Credential {
     /// A client secret.
-    ClientSecret(Secret<String>),
+    ClientSecret {
+        /// As it stood when the configuration was read.
+        secret: Secret<String>,
+        /// Where it stands; read again whenever it is needed, so that one that is replaced is found without a restart.
+        file: Option<PathBuf>,
+    },
+}
+
+impl CredentialSource for Credential {
+    fn read(&self) -> Result<Secret<String>, String> {
+        match self {
+            Self::ClientSecret { secret, file: None } => Ok(secret.clone()),
+            Self::ClientSecret { file: Some(file), .. } => secret_file::read(file).map(|read| read.text),
+        }
+    }
 }
 
 impl App {
     pub(super) fn read(node: &Node, base: &Renewal, report: &mut Report) -> Option<Self> {
-        let renewal = Renewal::read(node.only("renewal"), base, report);
+        let renewal = renewal::read(node.only("renewal"), base, report);
         let credentials = credentials(node, report);
         let tenant_id = node.text("tenant_id").filter(|tenant| {
             let fits = is_tenant(tenant);
@@ -95,7 +105,8 @@ fn credential(node: &Node, report: &mut Report) -> Option<Credential> {
                 let message = "is missing: write `secret_file`, the file that holds the client secret";
                 report.problem(node.origin.clone(), node.setting("secret_file"), message);
             }
-            node.secret("secret").map(Credential::ClientSecret)
+            let (secret, file) = (node.secret("secret")?, node.secret_file("secret"));
+            Some(Credential::ClientSecret { secret, file })
         }
         other => {
             node.refuse("type", format!("`{other}` is not in this version: use \"client_secret\""), report);
@@ -169,6 +180,18 @@ const CREDENTIAL: Section = Section {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_that_is_replaced_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        std::fs::write(&file, "second\n").unwrap();
+        let credential =
+            Credential::ClientSecret { secret: Secret::new(String::from("first")), file: Some(file.clone()) };
+        assert_eq!(credential.read().unwrap().expose(), "second");
+        std::fs::remove_file(&file).unwrap();
+        assert!(credential.read().unwrap_err().contains("does not exist"));
+    }
 
     #[test]
     fn tenants() {

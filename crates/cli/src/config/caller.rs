@@ -1,9 +1,8 @@
 //! `[[caller]]`: who may talk to the keeper, besides those made with `token create`.
 
-use std::fmt;
-use std::str::FromStr;
-
 use storekeeper_model::{AppName, Secret};
+pub use storekeeper_server::Scope;
+use storekeeper_server::TokenDigest;
 
 use super::problem::Report;
 use super::resolve::Node;
@@ -22,69 +21,6 @@ pub struct Caller {
     pub app: Option<Vec<AppName>>,
 }
 
-/// One thing a caller may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
-    /// Read keys and what is known of them.
-    KeyRead,
-    /// Enroll, renew and forget keys.
-    KeyWrite,
-    /// Collections and Purchase tickets, which are made for handing to a client app.
-    TicketClient,
-    /// The service ticket, which must never leave the service.
-    TicketService,
-    /// Store calls with key and ticket put in.
-    StoreCall,
-    /// The metrics.
-    MetricsRead,
-    /// Everything on the admin listener.
-    Admin,
-}
-
-impl Scope {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::KeyRead,
-        Self::KeyWrite,
-        Self::TicketClient,
-        Self::TicketService,
-        Self::StoreCall,
-        Self::MetricsRead,
-        Self::Admin,
-    ];
-
-    /// As it is written.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::KeyRead => "key:read",
-            Self::KeyWrite => "key:write",
-            Self::TicketClient => "ticket:client",
-            Self::TicketService => "ticket:service",
-            Self::StoreCall => "store:call",
-            Self::MetricsRead => "metrics:read",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// The text names no scope.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is no scope")]
-pub struct UnknownScope;
-
-impl FromStr for Scope {
-    type Err = UnknownScope;
-    fn from_str(text: &str) -> Result<Self, UnknownScope> {
-        Self::ALL.into_iter().find(|scope| scope.as_str() == text).ok_or(UnknownScope)
-    }
-}
-
 impl Caller {
     /// `known` are the names of all configured apps.
     pub(super) fn read(node: &Node, known: &[String], report: &mut Report) -> Option<Self> {
@@ -94,11 +30,11 @@ impl Caller {
             node.refuse("scope", format!("is empty: list one or more of {}", SCOPES.join(", ")), report);
         }
         let token = node.secret("token").filter(|token| {
-            let fits = is_token(token);
-            if !fits {
-                node.refuse("token", "must be 16 to 512 visible ASCII characters without spaces", report);
+            let fits = TokenDigest::of(token);
+            if let Err(error) = &fits {
+                node.refuse("token", error.to_string(), report);
             }
-            fits
+            fits.is_ok()
         });
         let scope = scope?.iter().filter_map(|name| name.parse().ok()).collect();
         Some(Self { name: node.text("name")?, token: token?, scope, app })
@@ -116,14 +52,6 @@ fn apps(node: &Node, names: &[String], known: &[String], report: &mut Report) ->
     }
     names.iter().filter_map(|name| AppName::new(name).ok()).collect()
 }
-
-fn is_token(token: &Secret<String>) -> bool {
-    (TOKEN_BYTES_MIN..=TOKEN_BYTES_MAX).contains(&token.expose().len())
-        && token.expose().bytes().all(|b| b.is_ascii_graphic())
-}
-
-const TOKEN_BYTES_MIN: usize = 16;
-const TOKEN_BYTES_MAX: usize = 512;
 
 const SCOPES: &[&str] =
     &["key:read", "key:write", "ticket:client", "ticket:service", "store:call", "metrics:read", "admin"];
@@ -172,13 +100,5 @@ mod tests {
     #[test]
     fn the_words_are_the_scopes() {
         assert_eq!(Scope::ALL.map(Scope::as_str), SCOPES);
-    }
-
-    #[test]
-    fn tokens() {
-        let fits = |text: String| is_token(&Secret::new(text));
-        assert!(fits("x".repeat(16)) && fits("~".repeat(512)));
-        assert!(!fits("x".repeat(15)) && !fits("x".repeat(513)));
-        assert!(!fits(String::from("sixteen with spaces")) && !fits("ü".repeat(16)));
     }
 }

@@ -16,6 +16,7 @@ mod resolve;
 pub mod schema;
 mod secret_file;
 pub mod server;
+mod unknown;
 mod value;
 
 use std::collections::BTreeMap;
@@ -121,7 +122,7 @@ impl Config {
 
     /// `None` only when a problem was reported.
     fn read(root: &Node, folder: &Path, report: &mut Report) -> Option<Self> {
-        let renewal = Renewal::read(root.only("renewal"), &Renewal::default(), report);
+        let renewal = renewal::read(root.only("renewal"), &Renewal::default(), report);
         let known: Vec<String> = root.below("app").iter().filter_map(|node| node.text("name")).collect();
         refuse_twins(root.below("app"), "name", "app", |node| node.text("name"), report);
         refuse_twins(root.below("caller"), "name", "caller", |node| node.text("name"), report);

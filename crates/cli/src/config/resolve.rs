@@ -1,6 +1,6 @@
 //! From file and environment to one value per setting: environment before file before default, unknown names refused.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use storekeeper_model::Secret;
@@ -8,10 +8,11 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::endpoint::EndpointUrl;
-use super::environment::{Branch, index};
+use super::environment::Branch;
 use super::problem::{Origin, Report};
-use super::schema::{Kind, Occurs, Preset, Section, Setting, file_name, home, nearest};
+use super::schema::{Kind, Occurs, Preset, Section, Setting, file_name};
 use super::secret_file;
+use super::unknown;
 use super::value::{EMPTY, Value, from_text, from_toml};
 
 /// A section with its values.
@@ -57,6 +58,14 @@ impl Node {
     pub(super) fn secret(&self, name: &str) -> Option<Secret<String>> {
         match self.value(name) {
             Some(Value::Secret { text, .. }) => Some(text.clone()),
+            _ => None,
+        }
+    }
+
+    /// The file that a secret was read from.
+    pub(super) fn secret_file(&self, name: &str) -> Option<PathBuf> {
+        match self.value(name) {
+            Some(Value::Secret { file, .. }) => file.clone(),
             _ => None,
         }
     }
@@ -113,7 +122,7 @@ impl Node {
     }
 }
 
-type Table<'t> = Option<&'t DeTable<'t>>;
+pub(super) type Table<'t> = Option<&'t DeTable<'t>>;
 
 /// What resolving needs and fills.
 pub(super) struct Resolver<'r> {
@@ -134,7 +143,7 @@ impl Resolver<'_> {
         table: Table<'_>,
         env: &Branch,
     ) -> Node {
-        self.refuse_unknown(section, &path, table, env);
+        unknown::refuse(section, &path, table, env, self.text, self.report);
         let values = section
             .settings
             .iter()
@@ -318,45 +327,6 @@ impl Resolver<'_> {
         }
     }
 
-    fn refuse_unknown(&mut self, section: &Section, path: &str, table: Table<'_>, env: &Branch) {
-        let known = section.names();
-        for (name, value) in table.into_iter().flatten() {
-            if !known.iter().any(|known| known == name.get_ref()) {
-                let origin = place(self.text, name.span().start);
-                let message = unknown(name.get_ref(), section, value.get_ref().is_table());
-                self.report.problem(origin, join(path, &super::value::short(name.get_ref())), message);
-            }
-        }
-        for (step, branch) in &env.branches {
-            let is_section = section.sections.iter().find(|below| below.name == step);
-            let is_setting = is_section.is_none() && known.contains(step);
-            let stray: Vec<&str> = match is_section {
-                Some(below) if below.occurs == Occurs::Repeats => {
-                    let strays = branch.branches.iter().filter(|(step, _)| index(step).is_none());
-                    branch
-                        .leaf
-                        .iter()
-                        .map(|leaf| leaf.0.as_str())
-                        .chain(strays.flat_map(|(_, b)| b.variables()))
-                        .collect()
-                }
-                Some(_) => branch.leaf.iter().map(|leaf| leaf.0.as_str()).collect(),
-                None if is_setting => branch.branches.values().flat_map(Branch::variables).collect(),
-                None => branch.variables(),
-            };
-            for variable in stray {
-                let message = if is_section.is_some() {
-                    String::from(
-                        "names no setting: sections that repeat are numbered from 0, as in STOREKEEPER__APP__0__NAME",
-                    )
-                } else {
-                    unknown(step, section, false)
-                };
-                self.report.problem(Origin::Environment(variable.to_owned()), join(path, step), message);
-            }
-        }
-    }
-
     fn origin(&self, value: &Spanned<DeValue<'_>>) -> Origin {
         place(self.text, value.span().start)
     }
@@ -370,20 +340,7 @@ pub(super) fn place(text: &str, byte: usize) -> Origin {
     Origin::File { line, column }
 }
 
-/// What to say about a name that the section does not know.
-fn unknown(name: &str, section: &Section, is_table: bool) -> String {
-    let what = if is_table { "unknown section" } else { "unknown name" };
-    let known = section.names();
-    if let Some(near) = nearest(name, known.iter().map(String::as_str)) {
-        return format!("{what}; did you mean `{near}`?");
-    }
-    if let Some(home) = home(name) {
-        return format!("{what} here; it belongs under `{home}`");
-    }
-    format!("{what}; known here: {}", known.join(", "))
-}
-
-fn join(path: &str, name: &str) -> String {
+pub(super) fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 

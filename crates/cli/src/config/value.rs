@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use storekeeper_model::{Secret, format_span, parse_span};
@@ -97,7 +98,7 @@ pub(super) fn from_text(kind: Kind, text: &str) -> Result<Value, String> {
             names(kind, text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect())
         }
         Kind::Address => address(text),
-        Kind::Url => text.parse().map(Value::Url).map_err(|error: super::endpoint::ParseUrlError| error.to_string()),
+        Kind::Url => EndpointUrl::from_str(text).map(Value::Url).map_err(|error| error.to_string()),
         Kind::Path if text.is_empty() => Err(String::from("is empty: expected the name of a file")),
         Kind::Path => Ok(Value::Path(PathBuf::from(text))),
         Kind::Secret if text.is_empty() => Err(String::from(EMPTY)),
