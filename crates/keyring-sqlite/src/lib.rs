@@ -1,1 +1,21 @@
-//! placeholder
+//! The embedded keyring: one SQLite file, written by one thread in groups, read by many.
+
+mod apps;
+mod count;
+mod due;
+mod error;
+mod find;
+mod keyring;
+mod lock;
+mod names;
+mod newcomer;
+mod options;
+mod page;
+mod reader;
+mod row;
+mod schema;
+mod settle;
+mod writer;
+
+pub use keyring::SqliteKeyring;
+pub use options::Options;

@@ -133,7 +133,7 @@ impl Folded {
     fn decode(&mut self, content: &[u8]) -> Option<u8> {
         let is_hex = |letters: u8| {
             let is_digit = |byte: &u8| byte.is_ascii_digit() || (letters..letters + 6).contains(byte);
-            content.len() % 2 == 0 && content.iter().all(is_digit)
+            content.len().is_multiple_of(2) && content.iter().all(is_digit)
         };
         if let Some((mark, _)) = [(HEX_UPPER, b'A'), (HEX_LOWER, b'a')].iter().find(|(_, letters)| is_hex(*letters)) {
             self.hole.clear();

@@ -1,0 +1,70 @@
+//! Finding rows by name: by id, and all of a player.
+
+use rusqlite::Row;
+use storekeeper_keyring::{KeyringError, Record};
+use storekeeper_model::{AppName, KeyId, UserName};
+
+use crate::error::in_use;
+use crate::reader::Reader;
+use crate::row::{columns, decode};
+
+/// Rows by id, in the order asked for.
+pub(crate) fn find(reader: &Reader, ids: &[KeyId]) -> Result<Vec<Option<Record>>, KeyringError> {
+    let sql = concat!("-- find::find\nSELECT ", columns!(), " FROM record WHERE id = :id");
+    let mut statement = reader.connection.prepare_cached(sql).map_err(|error| in_use(&error))?;
+    let mut records = Vec::with_capacity(ids.len());
+    for id in ids {
+        let mut rows = statement.query([id.as_bytes().as_slice()]).map_err(|error| in_use(&error))?;
+        let row = rows.next().map_err(|error| in_use(&error))?;
+        records.push(row.map(|row| decode(row, &reader.names)).transpose()?);
+    }
+    Ok(records)
+}
+
+/// Every row of a player.
+pub(crate) fn of_user(reader: &Reader, app: &AppName, user: &UserName) -> Result<Vec<Record>, KeyringError> {
+    let Some(app) = reader.names.number(app) else { return Ok(Vec::new()) };
+    let sql = concat!(
+        "-- find::of_user\nSELECT ",
+        columns!(),
+        " FROM record INDEXED BY record_user WHERE user = :user AND app = :app ORDER BY id"
+    );
+    let mut statement = reader.connection.prepare_cached(sql).map_err(|error| in_use(&error))?;
+    let mut rows = statement.query((user.as_str(), app)).map_err(|error| in_use(&error))?;
+    let mut records = Vec::new();
+    while let Some(row) = rows.next().map_err(|error| in_use(&error))? {
+        records.push(decode(row, &reader.names)?);
+    }
+    Ok(records)
+}
+
+/// Reads rows by their places in the table.
+pub(crate) struct Places<'r> {
+    statement: rusqlite::CachedStatement<'r>,
+    reader: &'r Reader,
+}
+
+impl<'r> Places<'r> {
+    /// Prepares to read.
+    pub(crate) fn new(reader: &'r Reader) -> Result<Self, KeyringError> {
+        let sql = concat!("-- find::Places\nSELECT ", columns!(), " FROM record WHERE place = :place");
+        let statement = reader.connection.prepare_cached(sql).map_err(|error| in_use(&error))?;
+        Ok(Self { statement, reader })
+    }
+
+    /// The row at a place, if `wanted` says so after a look at its id.
+    pub(crate) fn read(
+        &mut self,
+        place: i64,
+        wanted: impl FnOnce(KeyId) -> bool,
+    ) -> Result<Option<Record>, KeyringError> {
+        let names = &self.reader.names;
+        let mut rows = self.statement.query([place]).map_err(|error| in_use(&error))?;
+        let row = rows.next().map_err(|error| in_use(&error))?;
+        row.filter(|row| id(row).is_some_and(wanted)).map(|row| decode(row, names)).transpose()
+    }
+}
+
+fn id(row: &Row<'_>) -> Option<KeyId> {
+    row.get_ref(0).ok()?.as_blob().ok()?.try_into().ok().map(KeyId::from_bytes)
+}

@@ -1,0 +1,34 @@
+//! `Options`: how much memory and disk the embedded keyring may use.
+
+/// How much memory and disk the embedded keyring may use. The defaults are for millions of keys on one small machine.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// At most this many writes share one commit.
+    pub group_max: usize,
+    /// The write-ahead log is copied back into the database when it has this many pages of 4 KiB.
+    pub checkpoint_pages: u32,
+    /// Page cache of the writing thread, in KiB.
+    pub writer_cache_kib: u32,
+    /// Page cache of each reading connection, in KiB.
+    pub reader_cache_kib: u32,
+    /// Connections for finding rows by id, each used by one thread at a time.
+    pub finders: usize,
+    /// Threads for everything else that reads.
+    pub readers: usize,
+    /// The database may not grow beyond this many pages of 4 KiB: writes are then `Unavailable`. `None`: until the disk is full.
+    pub pages_max: Option<u32>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            group_max: 8192,
+            checkpoint_pages: 8000,
+            writer_cache_kib: 16 * 1024,
+            reader_cache_kib: 2 * 1024,
+            finders: 4,
+            readers: 2,
+            pages_max: None,
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! `Reader`: a connection that reads. `Finders` are used by whoever calls, one at a time; `Readers` are threads for
+//! what may take longer.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
+use std::thread::JoinHandle;
+
+use rusqlite::{Connection, Transaction};
+use storekeeper_keyring::KeyringError;
+use tokio::sync::oneshot;
+
+use crate::Options;
+use crate::error::{closed, in_use};
+use crate::names::Names;
+use crate::schema::open_reader;
+
+/// A connection that reads, and the names it needs to understand rows.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    /// Read-only.
+    pub(crate) connection: Connection,
+    /// Shared with the writer.
+    pub(crate) names: Names,
+}
+
+impl Reader {
+    fn open(path: &Path, options: &Options, names: &Names) -> Result<Self, KeyringError> {
+        Ok(Self { connection: open_reader(path, options)?, names: names.clone() })
+    }
+
+    /// Lets several queries see one state; give it back by dropping.
+    pub(crate) fn snapshot(&self) -> Result<Transaction<'_>, KeyringError> {
+        self.connection.unchecked_transaction().map_err(|error| in_use(&error))
+    }
+}
+
+/// Connections for reads so short that a change of thread would cost more.
+#[derive(Debug)]
+pub(crate) struct Finders {
+    readers: Vec<Mutex<Option<Reader>>>,
+    next: AtomicUsize,
+}
+
+impl Finders {
+    /// Opens all connections.
+    pub(crate) fn open(path: &Path, options: &Options, names: &Names) -> Result<Self, KeyringError> {
+        let open = |_| Ok(Mutex::new(Some(Reader::open(path, options, names)?)));
+        Ok(Self {
+            readers: (0..options.finders.max(1)).map(open).collect::<Result<_, _>>()?,
+            next: AtomicUsize::new(0),
+        })
+    }
+
+    /// Runs a short read on this thread, with a connection that nobody uses at the moment.
+    pub(crate) fn run<T>(&self, read: impl FnOnce(&Reader) -> Result<T, KeyringError>) -> Result<T, KeyringError> {
+        let free = self.readers.iter().find_map(|reader| reader.try_lock().ok());
+        let reader = free.unwrap_or_else(|| self.turn());
+        read(reader.as_ref().ok_or_else(closed)?)
+    }
+
+    /// All are in use for some microseconds: waits for one, each time another.
+    fn turn(&self) -> MutexGuard<'_, Option<Reader>> {
+        let next = self.next.fetch_add(1, Ordering::Relaxed) % self.readers.len();
+        self.readers[next].lock().expect("no read panics")
+    }
+
+    /// Closes all connections as they become free.
+    pub(crate) fn close(&self) {
+        for reader in &self.readers {
+            reader.lock().expect("no read panics").take();
+        }
+    }
+}
+
+type Task = Box<dyn FnOnce(&Reader) + Send>;
+
+/// Threads that read.
+#[derive(Debug)]
+pub(crate) struct Readers {
+    tasks: Mutex<Option<mpsc::Sender<Task>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Readers {
+    /// Opens the connections and starts a thread for each.
+    pub(crate) fn start(path: &Path, options: &Options, names: &Names) -> Result<Self, KeyringError> {
+        let (tasks, waiting) = mpsc::channel::<Task>();
+        let waiting = Arc::new(Mutex::new(waiting));
+        let mut threads = Vec::new();
+        for _ in 0..options.readers.max(1) {
+            let (reader, waiting) = (Reader::open(path, options, names)?, Arc::clone(&waiting));
+            let run = move || {
+                while let Some(task) = next(&waiting) {
+                    task(&reader);
+                }
+            };
+            let thread = std::thread::Builder::new().name(String::from("keyring-reader")).spawn(run);
+            threads.push(thread.map_err(|error| KeyringError::Unreachable(format!("no thread: {error}")))?);
+        }
+        Ok(Self { tasks: Mutex::new(Some(tasks)), threads: Mutex::new(threads) })
+    }
+
+    /// Runs a read on one of the threads.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reader) -> Result<T, KeyringError> + Send + 'static,
+    ) -> Result<T, KeyringError> {
+        let (answer, answered) = oneshot::channel();
+        // Whoever asked may have gone.
+        let task: Task = Box::new(move |reader| drop(answer.send(read(reader))));
+        self.tasks.lock().expect(UNPOISONED).as_ref().ok_or_else(closed)?.send(task).map_err(|_| closed())?;
+        answered.await.map_err(|_| closed())?
+    }
+
+    /// Takes no more, and waits for what is under way.
+    pub(crate) fn close(&self) {
+        self.tasks.lock().expect(UNPOISONED).take();
+        for thread in self.threads.lock().expect(UNPOISONED).drain(..) {
+            // A read that panicked was answered with an error.
+            drop(thread.join());
+        }
+    }
+}
+
+fn next(waiting: &Mutex<mpsc::Receiver<Task>>) -> Option<Task> {
+    waiting.lock().expect(UNPOISONED).recv().ok()
+}
+
+const UNPOISONED: &str = "nothing panics while it holds the lock";

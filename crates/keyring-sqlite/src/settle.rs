@@ -1,0 +1,187 @@
+//! The statements of a group of writes. Each is compare-and-set; what it changes in the counts is added up and written
+//! in the same transaction.
+
+use std::collections::HashMap;
+
+use rusqlite::{CachedStatement, Connection};
+use storekeeper_keyring::{Expected, Facets, Record, Settled, Write};
+use storekeeper_model::{Identity, KeyId};
+
+use crate::names::Names;
+use crate::row::{Binder, counted, kind_number};
+
+const INSERT: &str = "-- settle::insert
+    INSERT INTO record (revision, key_version, proven, witness, failing, failures, issued_at, not_before, expires_at,
+        unusable_expires_at, next_attempt_at, refused_since, refused_count, revoked_at, last_used_day, root_generation,
+        format, fingerprint, enrolled, certificate, history, sealed, newcomer, id, app, kind, user, slot)
+    VALUES (:revision, :key_version, :proven, :witness, :failing, :failures, :issued_at, :not_before, :expires_at,
+        :unusable_expires_at, :next_attempt_at, :refused_since, :refused_count, :revoked_at, :last_used_day,
+        :root_generation, :format, :fingerprint, :enrolled, :certificate, :history, :sealed, :newcomer, :id, :app,
+        :kind, :user, :slot)
+    ON CONFLICT (id) DO NOTHING";
+
+const UPDATE: &str = "-- settle::update
+    UPDATE record SET revision = :revision, key_version = :key_version, proven = :proven, witness = :witness,
+        failing = :failing, failures = :failures, issued_at = :issued_at, not_before = :not_before,
+        expires_at = :expires_at, unusable_expires_at = :unusable_expires_at, next_attempt_at = :next_attempt_at,
+        refused_since = :refused_since, refused_count = :refused_count, revoked_at = :revoked_at,
+        last_used_day = CASE WHEN :last_used_day > ifnull(last_used_day, :last_used_day - 1) THEN :last_used_day
+            ELSE last_used_day END,
+        root_generation = :root_generation, format = :format, fingerprint = :fingerprint, enrolled = :enrolled,
+        certificate = :certificate, history = :history, sealed = :sealed, newcomer = :newcomer
+    WHERE id = :id AND revision = :expected_revision AND fingerprint = :expected_fingerprint";
+
+const FORGET: &str = "-- settle::forget
+    DELETE FROM record WHERE id = :id AND revision = :expected_revision AND fingerprint = :expected_fingerprint";
+
+const COUNT: &str = "-- settle::count
+    INSERT INTO population (app, kind, total, revoked, refused, unproven)
+    VALUES (:app, :kind, :total, :revoked, :refused, :unproven)
+    ON CONFLICT (app, kind) DO UPDATE SET total = total + excluded.total, revoked = revoked + excluded.revoked,
+        refused = refused + excluded.refused, unproven = unproven + excluded.unproven";
+
+const NOTE_USED: &str = "-- settle::note_used
+    UPDATE record SET last_used_day = :day
+    WHERE id = :id AND (last_used_day IS NULL OR last_used_day < :day)";
+
+/// The statements of one transaction, and what they changed in the counts so far.
+pub(crate) struct Group<'c> {
+    connection: &'c Connection,
+    names: &'c Names,
+    insert: CachedStatement<'c>,
+    update: CachedStatement<'c>,
+    counts: HashMap<(i64, i64), Change>,
+}
+
+/// Rows in all, and those revoked, refused, unproven.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Change([i64; 4]);
+
+impl Change {
+    fn add(&mut self, facets: Facets, sign: i64) {
+        let [revoked, refused, unproven] = counted(facets);
+        for (sum, one) in self.0.iter_mut().zip([1, revoked, refused, unproven]) {
+            *sum += sign * one;
+        }
+    }
+}
+
+impl<'c> Group<'c> {
+    /// Prepares a group; the transaction is the caller's.
+    pub(crate) fn new(connection: &'c Connection, names: &'c Names) -> rusqlite::Result<Self> {
+        let (insert, update) = (connection.prepare_cached(INSERT)?, connection.prepare_cached(UPDATE)?);
+        Ok(Self { connection, names, insert, update, counts: HashMap::new() })
+    }
+
+    /// Makes one write. The app of a row that is put must have its number by now.
+    pub(crate) fn settle(&mut self, write: &Write) -> rusqlite::Result<Settled> {
+        match write {
+            Write::Put { expected: Expected::Absent, record } => self.insert(record),
+            Write::Put { expected: expected @ Expected::Row { facets, .. }, record } => {
+                self.update(expected, *facets, record)
+            }
+            Write::Forget { id, identity, expected: expected @ Expected::Row { facets, .. } } => {
+                self.forget(*id, identity, expected, *facets)
+            }
+            Write::Forget { expected: Expected::Absent, .. } => Ok(Settled::Conflict),
+        }
+    }
+
+    fn insert(&mut self, record: &Record) -> rusqlite::Result<Settled> {
+        let Identity { app: _, user, slot, kind } = &record.identity;
+        let app = self.app(&record.identity)?;
+        let mut binder = Binder::new(&mut self.insert);
+        binder.bind_changes(record)?;
+        binder.bind(record.id.as_bytes().as_slice())?;
+        binder.bind(app)?;
+        binder.bind(kind_number(*kind))?;
+        binder.bind(user.as_str())?;
+        binder.bind(slot.as_str())?;
+        if binder.execute()? == 0 {
+            return Ok(Settled::Conflict);
+        }
+        self.count(&record.identity, &[(record.facets(), 1)])?;
+        Ok(Settled::Done(record.revision))
+    }
+
+    fn update(&mut self, expected: &Expected, before: Facets, record: &Record) -> rusqlite::Result<Settled> {
+        let mut binder = Binder::new(&mut self.update);
+        binder.bind_changes(record)?;
+        bind_expected(&mut binder, record.id, expected)?;
+        if binder.execute()? == 0 {
+            return Ok(Settled::Conflict);
+        }
+        let after = record.facets();
+        if before != after {
+            self.count(&record.identity, &[(before, -1), (after, 1)])?;
+        }
+        Ok(Settled::Done(record.revision))
+    }
+
+    fn forget(
+        &mut self,
+        id: KeyId,
+        identity: &Identity,
+        expected: &Expected,
+        before: Facets,
+    ) -> rusqlite::Result<Settled> {
+        let mut statement = self.connection.prepare_cached(FORGET)?;
+        let mut binder = Binder::new(&mut statement);
+        bind_expected(&mut binder, id, expected)?;
+        let Expected::Row { revision, .. } = expected else { return Ok(Settled::Conflict) };
+        if binder.execute()? == 0 {
+            return Ok(Settled::Conflict);
+        }
+        self.count(identity, &[(before, -1)])?;
+        Ok(Settled::Done(*revision))
+    }
+
+    fn app(&self, identity: &Identity) -> rusqlite::Result<i64> {
+        self.names.number(&identity.app).ok_or(rusqlite::Error::QueryReturnedNoRows)
+    }
+
+    fn count(&mut self, identity: &Identity, changes: &[(Facets, i64)]) -> rusqlite::Result<()> {
+        let change = self.counts.entry((self.app(identity)?, kind_number(identity.kind))).or_default();
+        changes.iter().for_each(|(facets, sign)| change.add(*facets, *sign));
+        Ok(())
+    }
+
+    /// Notes a day on which a key was read.
+    pub(crate) fn note_used(&self, id: KeyId, day: i64) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(NOTE_USED)?.execute((day, id.as_bytes().as_slice())).map(|_| ())
+    }
+
+    /// Writes the counts. The last thing before the commit.
+    pub(crate) fn finish(self) -> rusqlite::Result<()> {
+        let mut statement = self.connection.prepare_cached(COUNT)?;
+        for ((app, kind), Change([total, revoked, refused, unproven])) in self.counts {
+            statement.execute((app, kind, total, revoked, refused, unproven))?;
+        }
+        Ok(())
+    }
+}
+
+fn bind_expected(binder: &mut Binder<'_, '_>, id: KeyId, expected: &Expected) -> rusqlite::Result<()> {
+    let Expected::Row { revision, fingerprint, .. } = expected else { return Ok(()) };
+    binder.bind(id.as_bytes().as_slice())?;
+    binder.bind(revision.number())?;
+    binder.bind(fingerprint.as_bytes().as_slice())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values are bound by place: both statements have to name them in the order of `Binder::bind_changes`.
+    #[test]
+    fn insert_and_update_name_what_a_renewal_changes_in_the_same_order() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(include_str!("../migrations/V1__record.sql")).unwrap();
+        let names = |sql| {
+            let statement = connection.prepare(sql).unwrap();
+            (1..=23).map(|at| statement.parameter_name(at).unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(INSERT), names(UPDATE));
+        assert_eq!(names(INSERT)[22], ":newcomer");
+    }
+}

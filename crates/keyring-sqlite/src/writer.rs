@@ -1,0 +1,258 @@
+//! `Writer`: the one thread that writes. Whatever waits becomes one transaction; answers leave after its commit.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use storekeeper_keyring::{AppRow, KeyringError, Settled, WrappedRoot, Write};
+use storekeeper_model::{AppName, KeyId};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::Options;
+use crate::apps::{insert_root, save_app};
+use crate::error::{again, closed, in_use};
+use crate::lock::{FileLock, beside};
+use crate::names::Names;
+use crate::settle::Group;
+
+/// How many groups may wait before a caller has to.
+const WAITING_MAX: usize = 1024;
+/// The write-ahead log is emptied by force when readers have kept it from being reused for this many times its usual size.
+const LOG_FACTOR_MAX: u64 = 4;
+const PAGE_AND_FRAME_HEADER: u64 = 4096 + 24;
+
+/// What is to be written.
+enum Request {
+    Settle(Arc<Vec<Write>>),
+    NoteUsed(Vec<(KeyId, i64)>),
+    SaveApp(AppRow),
+    AddRoot(WrappedRoot),
+}
+
+/// What became of it in a transaction that was committed.
+enum Made {
+    Settled(Vec<Settled>),
+    Saved,
+    RootExists,
+}
+
+struct Job {
+    request: Request,
+    answer: oneshot::Sender<Result<Made, KeyringError>>,
+}
+
+/// The handle of the thread.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    finished: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+impl Writer {
+    /// Starts the thread. It gives `lock` back when it ends.
+    pub(crate) fn start(
+        connection: Connection,
+        names: Names,
+        path: &Path,
+        options: &Options,
+        lock: FileLock,
+    ) -> std::io::Result<Self> {
+        let (jobs, waiting) = mpsc::channel(WAITING_MAX);
+        let (finish, finished) = oneshot::channel();
+        let log_bytes_max = LOG_FACTOR_MAX * u64::from(options.checkpoint_pages) * PAGE_AND_FRAME_HEADER;
+        let mut worker = Worker {
+            connection,
+            names,
+            log: beside(path, "-wal"),
+            log_bytes_max,
+            group_max: options.group_max,
+            _lock: lock,
+        };
+        let run = move || {
+            worker.run(waiting);
+            drop(worker);
+            let _ = finish.send(());
+        };
+        let thread = std::thread::Builder::new().name(String::from("keyring-writer")).spawn(run)?;
+        let thread = Mutex::new(Some(thread));
+        Ok(Self { jobs: Mutex::new(Some(jobs)), thread, finished: Mutex::new(Some(finished)) })
+    }
+
+    /// Makes a group of writes.
+    pub(crate) async fn settle(&self, writes: Arc<Vec<Write>>) -> Result<Vec<Settled>, KeyringError> {
+        match self.ask(Request::Settle(writes)).await? {
+            Made::Settled(settled) => Ok(settled),
+            Made::Saved | Made::RootExists => unreachable!("writes are answered one by one"),
+        }
+    }
+
+    /// Notes days of use.
+    pub(crate) async fn note_used(&self, used: Vec<(KeyId, i64)>) -> Result<(), KeyringError> {
+        self.ask(Request::NoteUsed(used)).await.map(|_| ())
+    }
+
+    /// Saves an app.
+    pub(crate) async fn save_app(&self, app: AppRow) -> Result<(), KeyringError> {
+        self.ask(Request::SaveApp(app)).await.map(|_| ())
+    }
+
+    /// Adds a root.
+    pub(crate) async fn add_root(&self, root: WrappedRoot) -> Result<(), KeyringError> {
+        let generation = root.generation;
+        match self.ask(Request::AddRoot(root)).await? {
+            Made::RootExists => Err(KeyringError::RootExists { generation }),
+            Made::Saved | Made::Settled(_) => Ok(()),
+        }
+    }
+
+    async fn ask(&self, request: Request) -> Result<Made, KeyringError> {
+        let jobs = self.jobs.lock().expect(UNPOISONED).clone().ok_or_else(closed)?;
+        let (answer, answered) = oneshot::channel();
+        jobs.send(Job { request, answer }).await.map_err(|_| closed())?;
+        drop(jobs);
+        answered.await.map_err(|_| closed())?
+    }
+
+    /// Takes no more, finishes what waits, closes the database and gives the lock back.
+    pub(crate) async fn close(&self) {
+        self.jobs.lock().expect(UNPOISONED).take();
+        let finished = self.finished.lock().expect(UNPOISONED).take();
+        if let Some(finished) = finished {
+            // An error says that the thread is gone already, which is what is waited for.
+            let _ = finished.await;
+        }
+    }
+}
+
+impl Drop for Writer {
+    /// Waits for the thread, so that whoever opens the file next finds it free.
+    fn drop(&mut self) {
+        self.jobs.lock().expect(UNPOISONED).take();
+        if let Some(thread) = self.thread.lock().expect(UNPOISONED).take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+const UNPOISONED: &str = "nothing panics while it holds the lock";
+
+struct Worker {
+    connection: Connection,
+    names: Names,
+    log: PathBuf,
+    log_bytes_max: u64,
+    group_max: usize,
+    _lock: FileLock,
+}
+
+impl Worker {
+    fn run(&mut self, mut waiting: mpsc::Receiver<Job>) {
+        while let Some(first) = waiting.blocking_recv() {
+            let mut writes = first.request.writes();
+            let mut jobs = vec![first];
+            while writes < self.group_max
+                && let Ok(job) = waiting.try_recv()
+            {
+                writes += job.request.writes();
+                jobs.push(job);
+            }
+            self.group(jobs);
+            self.shorten_log();
+        }
+    }
+
+    fn group(&self, jobs: Vec<Job>) {
+        match self.commit(&jobs) {
+            // Whoever no longer waits for an answer has his write all the same.
+            Ok(made) => jobs.into_iter().zip(made).for_each(|(job, made)| drop(job.answer.send(Ok(made)))),
+            Err(error) => {
+                tracing::warn!(%error, "group of writes failed");
+                self.roll_back();
+                jobs.into_iter().for_each(|job| drop(job.answer.send(Err(again(&error)))));
+            }
+        }
+    }
+
+    fn roll_back(&self) {
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.execute("-- writer::roll_back\nROLLBACK")
+        {
+            tracing::error!(%error, "transaction not rolled back");
+        }
+    }
+
+    fn commit(&self, jobs: &[Job]) -> Result<Vec<Made>, KeyringError> {
+        // Numbers for the names of apps are made outside the transaction: they outlive its failure.
+        for name in jobs.iter().flat_map(|job| job.request.apps()) {
+            self.names.number_or_new(&self.connection, name)?;
+        }
+        self.execute("-- writer::commit\nBEGIN IMMEDIATE")?;
+        let made = self.make(jobs).map_err(|error| in_use(&error))?;
+        self.execute("-- writer::commit\nCOMMIT")?;
+        Ok(made)
+    }
+
+    fn make(&self, jobs: &[Job]) -> rusqlite::Result<Vec<Made>> {
+        let mut group = Group::new(&self.connection, &self.names)?;
+        let mut made = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            made.push(match &job.request {
+                Request::Settle(writes) => {
+                    let settled = writes.iter().map(|write| group.settle(write));
+                    Made::Settled(settled.collect::<rusqlite::Result<_>>()?)
+                }
+                Request::NoteUsed(used) => {
+                    used.iter().try_for_each(|(id, day)| group.note_used(*id, *day))?;
+                    Made::Saved
+                }
+                Request::SaveApp(app) => save_app(&self.connection, app).map(|()| Made::Saved)?,
+                Request::AddRoot(root) if insert_root(&self.connection, root)? => Made::Saved,
+                Request::AddRoot(_) => Made::RootExists,
+            });
+        }
+        group.finish()?;
+        Ok(made)
+    }
+
+    fn execute(&self, sql: &str) -> Result<(), KeyringError> {
+        let run = || self.connection.prepare_cached(sql)?.raw_execute();
+        run().map(|_| ()).map_err(|error| in_use(&error))
+    }
+
+    /// Readers that follow each other closely can keep the log from ever being reused.
+    fn shorten_log(&self) {
+        if std::fs::metadata(&self.log).is_ok_and(|log| log.len() > self.log_bytes_max) {
+            let sql = "-- writer::shorten_log\nPRAGMA wal_checkpoint(TRUNCATE)";
+            if let Err(error) = self.connection.query_row(sql, [], |_| Ok(())) {
+                tracing::warn!(%error, "write-ahead log not shortened");
+            }
+        }
+    }
+}
+
+impl Request {
+    /// How many rows it may change.
+    fn writes(&self) -> usize {
+        match self {
+            Self::Settle(writes) => writes.len(),
+            Self::NoteUsed(used) => used.len(),
+            Self::SaveApp(_) | Self::AddRoot(_) => 1,
+        }
+    }
+
+    /// The apps it may name for the first time.
+    fn apps(&self) -> impl Iterator<Item = &AppName> {
+        let (writes, app) = match self {
+            Self::Settle(writes) => (writes.as_slice(), None),
+            Self::SaveApp(app) => (&[][..], Some(&app.name)),
+            Self::NoteUsed(_) | Self::AddRoot(_) => (&[][..], None),
+        };
+        let put = writes.iter().filter_map(|write| match write {
+            Write::Put { record, .. } => Some(&record.identity.app),
+            Write::Forget { .. } => None,
+        });
+        put.chain(app)
+    }
+}
