@@ -315,7 +315,10 @@ impl Engine {
                 self.scanning.under_way = false;
                 self.scanning.at = Some(now + RETRY_PAUSE);
             }
-            Event::Probes(app, records) => self.queue_extra(app, records, Cause::Probe),
+            Event::Probes(app, records) => {
+                let probe = pausing::choose_probe(records);
+                self.queue_extra(app, probe.into_iter().collect(), Cause::Probe);
+            }
             Event::Witnesses(app, records) => self.queue_extra(app, records, Cause::Witness),
             Event::Finished(finished) => self.finished(*finished, now, actions),
             Event::Ticket(ticket, result) => self.ticket_came(ticket, result, now, actions),
@@ -353,7 +356,8 @@ impl Engine {
             }
             if app.probe_at.is_some_and(|at| at <= now) {
                 app.probe_at = Some(now + app::PROBE_PAUSE);
-                actions.push(Action::FindProbes(AppIndex(index)));
+                let from = KeyId::from_bytes(self.rng.random());
+                actions.push(Action::FindProbes(AppIndex(index), from));
             }
         }
         if self.settle_at.is_some_and(|at| at <= now) {

@@ -19,6 +19,7 @@ pub mod view;
 pub use config::{AppConfig, CredentialSource, FixedSecret, KeeperConfig, Limits, UserClaim};
 pub use error::{Code, EnrollError, OrderError, ReadError, RenewError, TicketError};
 pub use keeper::Keeper;
+pub use shell::probes;
 pub use start::StartError;
 pub use view::{
     AppStats, EnrollOutcome, EnrollRequest, Enrolled, KeyPage, KeyView, KindStats, ListQuery, LiveKey, SignedSpan,

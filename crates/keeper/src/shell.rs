@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use storekeeper_clock::{Clock, Hold, Sleep};
 use storekeeper_keyring::{Expected, Keyring, PageQuery, Record, Settled, Write};
-use storekeeper_model::{Audience, KeyId, ServiceTicket, Timestamp};
+use storekeeper_model::{AppName, Audience, KeyId, ServiceTicket, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::attempt::Attempts;
@@ -17,8 +17,11 @@ use crate::engine::{
 use crate::events;
 use crate::metrics::{Metrics, RenewalLabels};
 
-/// How many rows are read to probe an app, or to hear as witnesses.
+/// How many rows are heard as witnesses.
 const WITNESSES: usize = 3;
+/// How many rows the one to probe an app with is chosen from, and how many pages are looked through for them.
+const PROBES: usize = 8;
+const PAGES_MAX: usize = 64;
 /// How many messages are taken in before the engine acts on them.
 const BATCH: usize = 1024;
 
@@ -207,8 +210,11 @@ impl Shell {
                 let due = tools.keyring.due(query).await;
                 postbox.event(due.map_or_else(scan_failed, Event::Scanned));
             }),
-            Action::FindProbes(app) => spawn(tools, "a search for probes", async move |tools| {
-                postbox.event(Event::Probes(app, probes(&tools, app).await));
+            Action::FindProbes(app, from) => spawn(tools, "a search for probes", async move |tools| {
+                postbox.event(Event::Probes(
+                    app,
+                    probes(&*tools.keyring, name_of(&tools, app), from, &*tools.clock).await,
+                ));
             }),
             Action::FindWitnesses(app, except) => spawn(tools, "a search for witnesses", async move |tools| {
                 postbox.event(Event::Witnesses(app, witnesses(&tools, app, except).await));
@@ -335,29 +341,38 @@ async fn fetch_ticket(
 }
 
 async fn witnesses(tools: &Tools, app: AppIndex, except: KeyId) -> Vec<Record> {
-    let name = &tools.attempts.config.apps[app.0].name;
-    let found = tools.keyring.witnesses(name, except, tools.clock.now(), WITNESSES).await;
+    let found = tools.keyring.witnesses(name_of(tools, app), except, tools.clock.now(), WITNESSES).await;
     found.unwrap_or_else(|error| {
         tracing::error!(%error, "no witnesses can be looked for");
         Vec::new()
     })
 }
 
-/// Rows to probe a paused app with: well-behaved ones, else any that is alive.
-async fn probes(tools: &Tools, app: AppIndex) -> Vec<Record> {
-    let mut found = witnesses(tools, app, KeyId::from_bytes([0; 16])).await;
-    if found.is_empty() {
-        let query = PageQuery {
-            app: Some(tools.attempts.config.apps[app.0].name.clone()),
-            revoked: Some(false),
-            alive_at: Some(tools.clock.now()),
-            limit: WITNESSES,
-            ..PageQuery::default()
-        };
-        found = tools.keyring.page(query).await.map(|page| page.records).unwrap_or_default();
+/// Rows to probe a paused app with: live ones from `from` on, and from the start when there are none.
+pub async fn probes(keyring: &dyn Keyring, app: &AppName, from: KeyId, clock: &dyn Clock) -> Vec<Record> {
+    let mut query = PageQuery {
+        app: Some(app.clone()),
+        revoked: Some(false),
+        alive_at: Some(clock.now()),
+        after: Some(from),
+        limit: PROBES,
+        ..PageQuery::default()
+    };
+    for _ in 0..PAGES_MAX {
+        match keyring.page(query.clone()).await {
+            Ok(page) if !page.records.is_empty() => return page.records,
+            Ok(page) => query.after = page.next,
+            Err(error) => {
+                tracing::error!(%error, "no probes can be looked for");
+                break;
+            }
+        }
     }
-    found.truncate(1);
-    found
+    Vec::new()
+}
+
+fn name_of(tools: &Tools, app: AppIndex) -> &AppName {
+    &tools.attempts.config.apps[app.0].name
 }
 
 /// Makes rows due now, whatever they waited for.

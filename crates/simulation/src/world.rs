@@ -19,7 +19,7 @@ use storekeeper_emulator::{
 use storekeeper_keeper::attempt::Attempts;
 use storekeeper_keeper::engine::{Action, Announcement, Engine, Event};
 use storekeeper_keeper::intake::Intake;
-use storekeeper_keeper::{AppConfig, EnrollRequest, FixedSecret, KeeperConfig, Limits, UserClaim};
+use storekeeper_keeper::{AppConfig, EnrollRequest, FixedSecret, KeeperConfig, KeyView, Limits, UserClaim};
 use storekeeper_keyring::memory::MemoryKeyring;
 use storekeeper_keyring::seal::{MasterKey, Sealer};
 use storekeeper_keyring::{Keyring, PageQuery, Record, Settled, Write};
@@ -293,10 +293,10 @@ impl World {
                 let due = self.keyring.due(query).now_or_never().expect("nothing waits");
                 (Duration::from_millis(2), due.map_or(Event::ScanFailed, Event::Scanned))
             }
-            Action::FindProbes(app) => {
-                let mut found = self.witnesses(KeyId::from_bytes([0; 16]));
-                found.truncate(1);
-                (Duration::from_millis(2), Event::Probes(app, found))
+            Action::FindProbes(app, from) => {
+                let name = &self.config.apps[app.0].name;
+                let found = storekeeper_keeper::probes(&self.keyring, name, from, &*self.clock).now_or_never();
+                (Duration::from_millis(2), Event::Probes(app, found.expect("nothing waits")))
             }
             Action::FindWitnesses(app, except) => {
                 (Duration::from_millis(2), Event::Witnesses(app, self.witnesses(except)))
@@ -434,7 +434,8 @@ impl World {
             }
             let dead = self.store.with_truth(|truth| truth.dead.contains(&record.key.fingerprint));
             if !dead && !is_excused(record, self.profile, self.now) {
-                return Err(self.failure(Broken::AvoidableLapse, format!("{record:?}")));
+                let detail = format!("{:?}: {:?}", KeyView::of(record, self.now), self.engine.observe());
+                return Err(self.failure(Broken::AvoidableLapse, detail));
             }
             unavoidable += 1;
         }

@@ -84,8 +84,8 @@ pub enum Order {
 pub enum Action {
     /// Find what is due; answer with [`Event::Scanned`] or [`Event::ScanFailed`].
     Scan(DueQuery),
-    /// Find rows to probe a paused app with.
-    FindProbes(AppIndex),
+    /// Find rows to probe a paused app with: live ones from this id on, so that one sick key is not asked for ever.
+    FindProbes(AppIndex, KeyId),
     /// Find rows to hear as witnesses.
     FindWitnesses(AppIndex, KeyId),
     /// Ask Entra for a ticket, with this one of the app's credentials.

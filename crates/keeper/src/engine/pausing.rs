@@ -2,11 +2,17 @@
 
 use std::sync::Arc;
 
+use storekeeper_keyring::Record;
 use storekeeper_model::{ServiceTicket, Timestamp};
 
 use super::event::{Action, Announcement, AppIndex, Asked, Order, TicketFault, TicketIndex, Waiter};
 use super::tickets::Demand;
 use super::{Engine, PauseReason};
+
+/// The row to probe with: one that would tell most, which is a proven key that nothing is held against.
+pub(super) fn choose_probe(records: Vec<Record>) -> Option<Record> {
+    records.into_iter().max_by_key(|record| (record.state.refused().is_none(), record.proven, record.failures == 0))
+}
 
 impl Engine {
     /// Pauses an app. What waits for a fresh ticket is given back: while paused nothing is held against anybody.
