@@ -16,9 +16,9 @@ use crate::{Profile, Signatures};
 pub(crate) const ROTATION_PERIOD: Duration = Duration::from_secs(7 * 86_400);
 /// How long one that stopped signing is accepted for renewal there.
 pub(crate) const ACCEPTED_AFTERWARDS: Duration = Duration::from_secs(14 * 86_400);
-/// How far into its period the first certificate is, so that a key minted at the start meets a rotation within half a
-/// day and is refused 14.5 days later.
-const FIRST_AGE: Duration = Duration::from_secs(13 * 43_200);
+/// How far into its period the first certificate is: a key minted at the start meets a rotation within 36 hours and is
+/// refused 15.5 days later, and one issued 20 days before the start is refused at once.
+const FIRST_AGE: Duration = Duration::from_secs(11 * 43_200);
 /// More are kept only while all are accepted.
 const CERTIFICATES_MAX: usize = 64;
 
@@ -296,7 +296,7 @@ mod tests {
         }
         assert!(authority.list().list.len() <= 10);
         let at_start = signing(&authority, &entropy, START).1.unwrap();
-        assert_eq!(at_start.since(START), 14 * DAY + DAY / 2);
+        assert_eq!(at_start.since(START), 15 * DAY + DAY / 2);
     }
 
     #[test]
@@ -321,10 +321,10 @@ mod tests {
         let (authority, entropy) = authority(Profile::Documented);
         let first = signing(&authority, &entropy, START).0;
         authority.follow(Profile::GameDocs, START);
-        assert_eq!(signing(&authority, &entropy, START), (first.clone(), Some(START + 14 * DAY + DAY / 2)));
-        let second = signing(&authority, &entropy, START + DAY);
+        assert_eq!(signing(&authority, &entropy, START), (first.clone(), Some(START + 15 * DAY + DAY / 2)));
+        let second = signing(&authority, &entropy, START + 2 * DAY);
         assert_ne!(second.0, first);
-        authority.follow(Profile::Documented, START + DAY);
+        authority.follow(Profile::Documented, START + 2 * DAY);
         assert_eq!(signing(&authority, &entropy, START + 300 * DAY), (second.0, None));
         assert!(!authority.list().by_name(Some(first.as_str()), None).unwrap().is_accepted(START + 30 * DAY));
     }
