@@ -12,7 +12,7 @@ use storekeeper_client::{
 use storekeeper_clock::Clock;
 use storekeeper_keyring::SealedKey;
 use storekeeper_keyring::seal::{Role, Sealer};
-use storekeeper_model::{Audience, ServiceTicket, StoreIdKey};
+use storekeeper_model::{Audience, Fingerprint, ServiceTicket, StoreIdKey};
 
 use crate::config::{AppConfig, KeeperConfig};
 use crate::engine::{Answer, Call, Finished, Silence, Subject, TicketFault};
@@ -88,18 +88,29 @@ impl Attempts {
     }
 
     fn finish(&self, record: Box<storekeeper_keyring::Record>, subject: Subject, answer: RenewalAnswer) -> Finished {
-        let (status, code) = match &answer.result {
+        let (mut status, mut code) = match &answer.result {
             Ok(_) => (Some(200), "renewed"),
             Err(error) => (error.status(), error.code()),
         };
         let meaning = match answer.result {
+            // The very key that was sent proves nothing new, and would be due again at once.
+            Ok(key) if key.fingerprint() == tried(&record, subject) => {
+                (status, code) = (Some(200), "same_key");
+                Answer::Silent(Silence { congested: false, broken: true, retry_after: None })
+            }
             Ok(key) => {
                 let version = record.key_version + 1;
                 let sealed = self.sealer.seal(&record.identity, record.id, Role::Held, version, key.jwt());
                 Answer::Renewed(SealedKey::new(&key, sealed))
             }
             Err(error) => {
-                tracing::debug!(key = %record.key.fingerprint, %error, "no successor");
+                match error.advice() {
+                    // Only an operator can mend these.
+                    Advice::Stop(reason) => {
+                        tracing::error!(key = %record.key.fingerprint, %error, %reason, "no successor")
+                    }
+                    _ => tracing::debug!(key = %record.key.fingerprint, %error, "no successor"),
+                }
                 meaning(&error)
             }
         };
@@ -142,6 +153,13 @@ impl Attempts {
             };
             TicketFault { code: error.code().to_owned(), detail: with_sources(&error), refused, retry_after }
         })
+    }
+}
+
+fn tried(record: &storekeeper_keyring::Record, subject: Subject) -> Fingerprint {
+    match (&record.newcomer, subject) {
+        (Some(newcomer), Subject::Newcomer) => newcomer.key.fingerprint,
+        _ => record.key.fingerprint,
     }
 }
 
