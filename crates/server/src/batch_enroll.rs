@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::answer;
 use crate::api::Api;
 use crate::batch::{self, Job};
-use crate::body::not_the_json;
+use crate::body;
 use crate::call::{self, Call};
 use crate::caller::{Caller, Scope};
 use crate::keys::enrolled_status;
@@ -79,7 +79,7 @@ impl Job for Enroll {
     const CHUNK_LINES_MAX: usize = 1024;
 
     fn read(&self, line: &[u8]) -> Result<EnrollRequest, Problem> {
-        let line: EnrollLine<'_> = serde_json::from_slice(line).map_err(|error| not_the_json(&error))?;
+        let line: EnrollLine<'_> = body::object(line)?;
         Ok(EnrollRequest {
             app: self.api.allowed_app(&self.caller, &line.app)?.clone(),
             user: UserName::from_bytes(line.user.as_bytes())?,

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::answer::{self, LiveKeyAnswer};
 use crate::api::Api;
 use crate::batch::{self, Job};
-use crate::body::not_the_json;
+use crate::body;
 use crate::call::{self, Call};
 use crate::caller::{Caller, Scope};
 use crate::problem::Problem;
@@ -68,7 +68,7 @@ impl Job for Get {
     const CHUNK_LINES_MAX: usize = 256;
 
     fn read(&self, line: &[u8]) -> Result<Identity, Problem> {
-        let line: GetLine<'_> = serde_json::from_slice(line).map_err(|error| not_the_json(&error))?;
+        let line: GetLine<'_> = body::object(line)?;
         Ok(Identity {
             app: self.api.allowed_app(&self.caller, &line.app)?.clone(),
             user: UserName::from_bytes(line.user.as_bytes())?,

@@ -6,6 +6,7 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::code;
@@ -21,8 +22,7 @@ pub(crate) async fn json<T: DeserializeOwned>(
     patience: Duration,
 ) -> Result<T, Problem> {
     demand_media_type(headers, &["application/json"])?;
-    let text = collect(headers, body, patience).await?;
-    serde_json::from_slice(&text).map_err(|error| not_the_json(&error))
+    object(&collect(headers, body, patience).await?)
 }
 
 /// Reads a body that may be absent, else must be JSON.
@@ -36,7 +36,7 @@ pub(crate) async fn json_or_default<T: DeserializeOwned + Default>(
         return Ok(T::default());
     }
     demand_media_type(headers, &["application/json"])?;
-    serde_json::from_slice(&text).map_err(|error| not_the_json(&error))
+    object(&text)
 }
 
 /// Refuses a body that is declared to be something else. One that is declared to be nothing is taken for what it should be.
@@ -49,8 +49,17 @@ pub(crate) fn demand_media_type(headers: &HeaderMap, accepted: &[&str]) -> Resul
     Err(Problem::new(&code::MEDIA_TYPE_UNSUPPORTED, format!("send the body as `{}`", accepted[0])))
 }
 
+/// Reads a JSON object. (What is derived with serde would take an array for one, in order.)
+pub(crate) fn object<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, Problem> {
+    let parsed = serde_json::from_slice(text).map_err(|error| not_the_json(&error))?;
+    if text.trim_ascii_start().first() == Some(&b'{') {
+        return Ok(parsed);
+    }
+    Err(Problem::new(&code::BODY_INVALID, "the text is JSON, but no object"))
+}
+
 /// What is wrong with a text, without any of it: serde's own message quotes what it met.
-pub(crate) fn not_the_json(error: &serde_json::Error) -> Problem {
+fn not_the_json(error: &serde_json::Error) -> Problem {
     let what = match error.classify() {
         serde_json::error::Category::Data => "JSON, but a member is unknown, missing, repeated or of another type",
         _ => "not JSON",
@@ -96,7 +105,6 @@ fn too_large() -> Problem {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
-    use serde::Deserialize;
 
     use super::*;
 
@@ -146,10 +154,10 @@ mod tests {
         assert_eq!(told.unwrap_err().code().code, "body_too_large");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_body_that_does_not_come_is_cut_off() {
         let never = Body::from_stream(futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>());
-        let told = collect(&HeaderMap::new(), never, Duration::from_secs(30)).await;
+        let told = collect(&HeaderMap::new(), never, Duration::from_millis(10)).await;
         assert_eq!(told.unwrap_err().code().code, "request_timeout");
     }
 }

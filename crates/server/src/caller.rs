@@ -211,9 +211,9 @@ mod tests {
             Caller::new("two", digest("another-token-of-length").unwrap(), &[]),
         ]);
         let mut headers = HeaderMap::new();
-        values
-            .iter()
-            .for_each(|value| drop(headers.append(header::AUTHORIZATION, HeaderValue::from_str(value).unwrap())));
+        for value in values {
+            headers.append(header::AUTHORIZATION, HeaderValue::from_str(value).unwrap());
+        }
         let found = callers.authenticate(&headers);
         assert_eq!(
             found.as_ref().map(|caller| caller.name()).map_err(|problem| problem.detail()),

@@ -76,7 +76,7 @@ pub struct SocketGuards {
     pub write_timeout: Duration,
     /// How long a closed connection is still read, so that the client finds the answer to what it was sending.
     pub linger: Duration,
-    /// How long [`Running::shutdown`](crate::Running::shutdown) waits for what is under way.
+    /// How long [`Running::shutdown`](crate::Running::shutdown) waits for what is under way on the data listener.
     pub drain_timeout: Duration,
 }
 

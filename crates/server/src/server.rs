@@ -1,6 +1,7 @@
 //! `Server`: both listeners, from binding to the last answer.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Router;
 use storekeeper_keeper::Keeper;
@@ -8,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::api::Api;
-use crate::config::{Plaintext, ServerConfig};
+use crate::config::{Plaintext, ServerConfig, SocketGuards};
 use crate::drain::Drain;
 use crate::listener::serve;
 use crate::router::{admin_router, data_router};
@@ -58,12 +59,11 @@ impl Server {
         let admin = bind(config.admin_listen, config.plaintext).await?;
         let (listen, admin_listen) = (address(&data, config.listen)?, address(&admin, config.admin_listen)?);
         let api = Api::new(keeper, &config);
-        let spawn = |listener: TcpListener, router: Router| {
-            let drain = api.drain().clone();
-            tokio::spawn(serve(listener, router, config.guards, async move { drain.begun().await }))
-        };
-        let tasks = [spawn(data, data_router(&api)), spawn(admin, admin_router(&api))];
-        Ok(Running { listen, admin_listen, drain: api.drain().clone(), tasks })
+        let (drain, admin_drain) = (api.drain().clone(), Drain::default());
+        let data = spawn(data, data_router(&api), config.guards, drain.clone());
+        let guards = SocketGuards { drain_timeout: config.guards.drain_timeout.min(ADMIN_DRAIN_MAX), ..config.guards };
+        let admin = spawn(admin, admin_router(&api), guards, admin_drain.clone());
+        Ok(Running { listen, admin_listen, stages: [(drain, data), (admin_drain, admin)] })
     }
 }
 
@@ -74,20 +74,27 @@ pub struct Running {
     pub listen: SocketAddr,
     /// Where the admin listener listens, with the port it got.
     pub admin_listen: SocketAddr,
-    drain: Drain,
-    tasks: [JoinHandle<()>; 2],
+    stages: [(Drain, JoinHandle<()>); 2],
 }
 
 impl Running {
-    /// Accepts nothing more, lets what is under way finish (batches end after the lines they have read) and returns, after
-    /// the configured drain time-out at the latest. Shut the keeper down afterwards.
+    /// Accepts nothing more, lets what is under way finish (batches end after the lines they have read) and returns, a
+    /// second after the configured drain time-out at the latest. The admin listener goes last: until then `/readyz` says
+    /// why, and `/metrics` can be scraped. Shut the keeper down afterwards.
     pub async fn shutdown(self) {
-        self.drain.begin();
-        for task in self.tasks {
+        for (drain, task) in self.stages {
+            drain.begin();
             // A listener that panicked has nothing left to drain.
             let _ = task.await;
         }
     }
+}
+
+/// How long the admin listener waits for what is under way there.
+const ADMIN_DRAIN_MAX: Duration = Duration::from_secs(1);
+
+fn spawn(listener: TcpListener, router: Router, guards: SocketGuards, drain: Drain) -> JoinHandle<()> {
+    tokio::spawn(serve(listener, router, guards, async move { drain.begun().await }))
 }
 
 fn check_callers(config: &ServerConfig) -> Result<(), StartError> {
