@@ -81,7 +81,11 @@ fn creation_audience(host: KeyKind) -> Audience {
 /// A complaint that names `serviceTicket` in the first line of its data, as observed (protocol.md 3.6).
 fn ticket_error(text: String) -> ServiceError {
     let message = "Authentication token supplied is invalid";
-    ServiceError::creation_refused("AuthenticationTokenInvalid", message, Some(format!("serviceTicket : {text}")))
+    ServiceError::CreationRefused {
+        inner_code: "AuthenticationTokenInvalid",
+        message,
+        data: Some(format!("serviceTicket : {text}")),
+    }
 }
 
 /// The user hash of `XBL3.0 x=<user hash>;<token>`, which stands for the Store account; the token is not looked at.
@@ -95,15 +99,16 @@ fn user_hash(authorization: Option<&str>) -> Result<&str, ServiceError> {
             let usable = |(hash, token): &(&str, &str)| {
                 !hash.is_empty() && hash.len() <= payload::ACCOUNT_BYTES_MAX && !token.is_empty()
             };
-            let refused = || ServiceError::creation_refused("InvalidXToken", "The X-token is not valid", None);
+            let refused = || header_error("InvalidXToken", "The X-token is not valid");
             parts.filter(usable).map(|(hash, _)| hash).ok_or_else(refused)
         }
         "WLID1.0" => Err(delegation_error(credentials)),
-        _ => {
-            let message = "No authorization header provided";
-            Err(ServiceError::creation_refused("NoAuthorizationHeaders", message, None))
-        }
+        _ => Err(header_error("NoAuthorizationHeaders", "No authorization header provided")),
     }
+}
+
+fn header_error(inner_code: &'static str, message: &'static str) -> ServiceError {
+    ServiceError::CreationRefused { inner_code, message, data: None }
 }
 
 /// What tickets of the older scheme earn: none of them is of the kind that is wanted.
@@ -117,7 +122,7 @@ fn delegation_error(credentials: &str) -> ServiceError {
         ),
         _ => ("InvalidBase64Ticket", "The ticket is not valid base64"),
     };
-    ServiceError::creation_refused(code, message, None)
+    header_error(code, message)
 }
 
 #[cfg(test)]

@@ -67,13 +67,13 @@ impl Emulator {
         };
         let error = match status {
             400 => ServiceError::invalid_parameter("body", "refused by a planned fault"),
-            401 => ServiceError::token_invalid(None),
+            401 => ServiceError::TokenInvalid(None),
             429 => {
                 exchange.extra.push(("Retry-After", String::from("1")));
                 let limit = exchange.switches.rate_limit.unwrap_or_default();
-                ServiceError::throttled(limit.operations, limit.seconds)
+                ServiceError::Throttled(limit)
             }
-            500 => ServiceError::internal(),
+            500 => ServiceError::Internal,
             _ => return state.close(exchange, status, Vec::new()),
         };
         state.close_with_error(exchange, host, error)

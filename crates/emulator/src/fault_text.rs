@@ -21,12 +21,12 @@ pub(crate) struct Scene<'a> {
 pub(crate) fn refusal_error(refusal: Refusal, scene: &Scene<'_>) -> ServiceError {
     match refusal {
         Refusal::Ticket(fault) => {
-            ServiceError::token_invalid(Some(Cause { subject: "AAD token", text: ticket_text(fault, scene.now) }))
+            ServiceError::TokenInvalid(Some(Cause { subject: "AAD token", text: ticket_text(fault, scene.now) }))
         }
         Refusal::Key(fault) => {
-            ServiceError::token_invalid(Some(Cause { subject: "B2B key", text: key_text(fault, scene) }))
+            ServiceError::TokenInvalid(Some(Cause { subject: "B2B key", text: key_text(fault, scene) }))
         }
-        Refusal::ClientIdDiffers => ServiceError::client_id_differs(),
+        Refusal::ClientIdDiffers => ServiceError::ClientIdDiffers,
     }
 }
 

@@ -56,7 +56,7 @@ impl State {
             }
             Err(RenewalFault::Throttled(limit, seconds)) => {
                 exchange.extra.push(("Retry-After", seconds.to_string()));
-                ServiceError::throttled(limit.operations, limit.seconds)
+                ServiceError::Throttled(limit)
             }
         };
         self.close_with_error(exchange, host, error)

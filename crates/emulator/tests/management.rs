@@ -1,4 +1,5 @@
 //! Key creation on the v7.0 routes, and what the control port does: snapshots, resets, clients, the signature-less mode.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Renewal: rows T11 to T36 and T44 of protocol.md section 10, under both error shapes, and what a successor keeps.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
