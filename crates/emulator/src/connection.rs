@@ -5,18 +5,22 @@
 //! connection that has been silent longest gives way; when none is silent, newcomers wait in the kernel's queue.
 #![expect(clippy::disallowed_methods, reason = "guards against slow or idle sockets use the operating system's time")]
 
+mod guard;
+
 use std::collections::HashMap;
-use std::io;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
+
+use self::guard::GuardedStream;
+use crate::sync::lock;
 
 /// What a connection may take; all spans are of the operating system's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +77,8 @@ pub(crate) struct Seat {
     phase: AtomicU8,
     /// Milliseconds from the group's start to the last change of phase.
     since: AtomicU64,
+    /// Since when a write waits for the peer to take what was sent, or [`NEVER`].
+    write_since: AtomicU64,
     reset: AtomicBool,
     /// The connection is to end: at once when it was evicted, else after the answer under way.
     end: Notify,
@@ -84,16 +90,17 @@ const IDLE: u8 = 0;
 const RECEIVING: u8 = 1;
 /// A request has arrived; its answer is not ready.
 const ANSWERING: u8 = 2;
-/// The answer is ready; whoever reads for the next request has sent it.
-const ANSWERED: u8 = 3;
 /// Gave way to a newcomer while idle; final.
-const EVICTED: u8 = 4;
+const EVICTED: u8 = 3;
+/// No write waits for the peer.
+const NEVER: u64 = u64::MAX;
 
 impl Seat {
     fn new(since: u64) -> Self {
         Self {
             phase: AtomicU8::new(IDLE),
             since: AtomicU64::new(since),
+            write_since: AtomicU64::new(NEVER),
             reset: AtomicBool::new(false),
             end: Notify::new(),
         }
@@ -139,7 +146,7 @@ impl Connections {
     }
 
     fn lock(&self) -> MutexGuard<'_, Seats> {
-        self.seats.lock().expect("no holder of this lock panics")
+        lock(&self.seats)
     }
 
     fn millis(&self) -> u64 {
@@ -283,21 +290,53 @@ impl Seated {
         self.seat.enter(ANSWERING, self.group.millis())
     }
 
-    /// The answer, or the handshake, is done: once it is sent the connection is silent until its next byte.
+    /// The answer, or the handshake, is done: the connection is silent until its next byte.
     pub(crate) fn answered(&self) {
-        self.seat.enter(ANSWERED, self.group.millis());
+        self.seat.enter(IDLE, self.group.millis());
+        if self.group.waiting.load(Ordering::Acquire) > 0 {
+            self.group.freed.notify_waiters();
+        }
     }
 
-    /// Puts the guards on a socket.
+    /// Resolves when the peer is too slow or has been silent for too long. Has to be polled after every step of the
+    /// connection, since that may move the deadline. The timer is moved only when it would fire too late, so that a busy
+    /// connection costs one timer per span and not one per request.
+    pub(crate) async fn overdue(&self) {
+        let timer = tokio::time::sleep_until(self.group.began + Duration::from_secs(86_400));
+        let mut timer = pin!(timer);
+        poll_fn(|cx| {
+            let Some(deadline) = self.deadline() else { return Poll::Pending };
+            if timer.deadline() > deadline {
+                timer.as_mut().reset(deadline);
+            }
+            loop {
+                ready!(timer.as_mut().poll(cx));
+                if timer.deadline() >= deadline {
+                    return Poll::Ready(());
+                }
+                timer.as_mut().reset(deadline);
+            }
+        })
+        .await;
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let Limits { idle_max, transfer_max, .. } = self.group.limits;
+        let after = |since: &AtomicU64, span| Duration::from_millis(since.load(Ordering::Acquire)) + span;
+        let reading = match self.seat.phase.load(Ordering::Acquire) {
+            IDLE => Some(after(&self.seat.since, idle_max)),
+            RECEIVING => Some(after(&self.seat.since, transfer_max)),
+            _ => None,
+        };
+        let writes = self.seat.write_since.load(Ordering::Acquire) != NEVER;
+        let writing = writes.then(|| after(&self.seat.write_since, transfer_max));
+        let first = reading.into_iter().chain(writing).min()?;
+        Some(self.group.began + first)
+    }
+
+    /// Puts a socket in the seat.
     pub(crate) fn guard(&self, tcp: TcpStream) -> GuardedStream {
-        GuardedStream {
-            tcp,
-            seat: Arc::clone(&self.seat),
-            group: Arc::clone(&self.group),
-            read_guard: None,
-            write_guard: None,
-            write_began: None,
-        }
+        GuardedStream::new(tcp, Arc::clone(&self.seat), Arc::clone(&self.group))
     }
 }
 
@@ -305,123 +344,5 @@ impl Drop for Seated {
     fn drop(&mut self) {
         self.group.lock().taken.remove(&self.number);
         self.group.freed.notify_waiters();
-    }
-}
-
-/// A socket that fails with [`io::ErrorKind::TimedOut`] when its peer is too slow or silent for too long.
-pub(crate) struct GuardedStream {
-    tcp: TcpStream,
-    seat: Arc<Seat>,
-    group: Arc<Connections>,
-    read_guard: Option<Pin<Box<Sleep>>>,
-    write_guard: Option<Pin<Box<Sleep>>>,
-    write_began: Option<Instant>,
-}
-
-impl GuardedStream {
-    fn read_deadline(&self) -> Option<Instant> {
-        let span = match self.seat.phase.load(Ordering::Acquire) {
-            IDLE => self.group.limits.idle_max,
-            RECEIVING => self.group.limits.transfer_max,
-            _ => return None,
-        };
-        Some(self.group.began + Duration::from_millis(self.seat.since.load(Ordering::Acquire)) + span)
-    }
-
-    fn poll_write_guard(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let began = *self.write_began.get_or_insert_with(Instant::now);
-        ready!(poll_deadline(&mut self.write_guard, began + self.group.limits.transfer_max, cx));
-        Poll::Ready(io::ErrorKind::TimedOut.into())
-    }
-
-    /// The result of a write, or of the guard over it.
-    fn guard_write<T>(&mut self, polled: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
-        if polled.is_pending() {
-            return self.poll_write_guard(cx).map(Err);
-        }
-        self.write_began = None;
-        polled
-    }
-}
-
-/// Ready once `deadline` has passed. The timer is moved only when it would fire too late, so that a busy connection
-/// costs one timer per span and not one per request.
-fn poll_deadline(timer: &mut Option<Pin<Box<Sleep>>>, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
-    let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-    if timer.deadline() > deadline {
-        timer.as_mut().reset(deadline);
-    }
-    loop {
-        ready!(timer.as_mut().poll(cx));
-        if timer.deadline() >= deadline {
-            return Poll::Ready(());
-        }
-        timer.as_mut().reset(deadline);
-    }
-}
-
-impl AsyncRead for GuardedStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        if self.seat.phase.load(Ordering::Acquire) == ANSWERED {
-            self.seat.enter(IDLE, self.group.millis());
-            if self.group.waiting.load(Ordering::Acquire) > 0 {
-                self.group.freed.notify_waiters();
-            }
-        }
-        if let Poll::Ready(read) = Pin::new(&mut self.tcp).poll_read(cx, buf) {
-            let began = buf.filled().len() > before && self.seat.phase.load(Ordering::Acquire) == IDLE;
-            if began && !self.seat.enter(RECEIVING, self.group.millis()) {
-                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-            }
-            return Poll::Ready(read);
-        }
-        match self.read_deadline() {
-            Some(deadline) => {
-                ready!(poll_deadline(&mut self.read_guard, deadline, cx));
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-            }
-            None => Poll::Pending,
-        }
-    }
-}
-
-impl AsyncWrite for GuardedStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.tcp).poll_write(cx, bytes);
-        self.guard_write(polled, cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.tcp).poll_write_vectored(cx, pieces);
-        self.guard_write(polled, cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.seat.reset.load(Ordering::Acquire) {
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
-    }
-}
-
-impl Drop for GuardedStream {
-    fn drop(&mut self) {
-        if self.seat.reset.load(Ordering::Acquire) {
-            // With no time to linger the kernel sends RST; where it will not, the connection just closes.
-            drop(self.tcp.set_zero_linger());
-        }
     }
 }

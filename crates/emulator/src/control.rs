@@ -2,6 +2,7 @@
 //! [`action`].
 
 mod action;
+mod clock;
 mod problem;
 
 use std::net::IpAddr;
@@ -48,7 +49,7 @@ impl Control {
     /// The JSON document to answer with.
     async fn grant(self: Arc<Self>, wish: Wish) -> Result<Vec<u8>, Problem> {
         if wish.action == Action::MoveClock {
-            return action::move_clock(&self.hosts, self.saver.as_ref(), &wish.body).await;
+            return clock::move_clock(&self.hosts, self.saver.as_ref(), &wish.body).await;
         }
         let _turn = self.turn.lock().await;
         let (hosts, saver) = (Arc::clone(&self.hosts), self.saver.clone());

@@ -82,7 +82,7 @@ pub(crate) struct KeptClock {
 /// A directory that this process owns until it is dropped.
 pub(crate) struct DataDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl DataDir {
@@ -92,7 +92,7 @@ impl DataDir {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(error)?;
         let lock = owner_only().truncate(false).open(path.join(LOCK)).map_err(error)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { path: path.to_owned(), lock }),
             Err(fs::TryLockError::WouldBlock) => Err(DataDirError::InUse(path.to_owned())),
             Err(fs::TryLockError::Error(source)) => Err(error(source)),
         }
@@ -116,6 +116,12 @@ impl DataDir {
     /// Replaces what was saved; durable when this returns.
     pub(crate) fn save(&self, state: &[u8]) -> Result<(), DataDirError> {
         self.replace(STATE, state)
+    }
+
+    /// Lets another process own the directory.
+    pub(crate) fn release(&self) {
+        // It is released at the latest when this is dropped.
+        drop(self.lock.unlock());
     }
 
     /// The certificate authority, made at the first call.

@@ -14,7 +14,7 @@ use storekeeper_model::{Fingerprint, Timestamp};
 use crate::Emulator;
 use crate::body::{AnswerBody, Received, discard, receive};
 use crate::calendar::http_date;
-use crate::faults::{FaultPlan, Strike, Truncate, When};
+use crate::faults::{FaultPlan, Strike, Truncate};
 use crate::http::{BrokenOff, Service, Via};
 use crate::ledger::{Event, Ledger};
 use crate::request::{BODY_BYTES_MAX, Endpoint, ExchangeNote, StoreAnswer, StoreRequest, VirtualHost};
@@ -195,12 +195,12 @@ impl Hosts {
     ) -> Result<Response<AnswerBody>, BrokenOff> {
         let host = call.host;
         let mut at = self.delay(began_at, strike.delay_before()).await;
-        let made_up = strike.makes_up_the_answer() || strike.reset;
-        let (answer, mut note) = if made_up && strike.when == When::Before {
+        let stand_in = self.stand_in(&call, strike, at);
+        let (mut answer, mut note) = if strike.spares_the_request() {
             let fingerprint = if endpoint == Endpoint::Renew { call.fingerprint() } else { None };
             (Answer::empty(), ExchangeNote { fingerprint, ..ExchangeNote::new(endpoint) })
         } else {
-            self.judge(call, endpoint, strike.delay_before().map(|_| at)).await?
+            self.judge(call, endpoint, strike.delay.map(|_| at)).await?
         };
         at = self.delay(at, strike.delay_after()).await;
         let ended_at = if strike.delay.is_some() { at } else { self.clock.now() };
@@ -209,18 +209,33 @@ impl Hosts {
             via.seated.seat().reset_on_close();
             return Err(BrokenOff);
         }
-        let answer = strike.put_on(answer);
-        if strike.makes_up_the_answer() {
-            note.inner_code.clone_from(&strike.inner_code);
+        if let Some((made_up, inner_code)) = stand_in {
+            (answer, note.inner_code) = (made_up, inner_code);
+        } else if let Some(body) = &strike.body {
+            (answer.body, note.inner_code) = (body.clone(), strike.inner_code.clone());
         }
+        answer.headers.extend(strike.headers.clone());
         self.record(host, Some(answer.status), note, began_at, ended_at);
         Ok(respond(answer, strike.truncate, ended_at))
+    }
+
+    /// The answer that a fault with a status stands for, and its inner code: with the fault's own body, or with what the
+    /// service would say.
+    fn stand_in(&self, call: &Call, strike: &Strike, now: Timestamp) -> Option<(Answer, Option<String>)> {
+        let status = strike.status?;
+        if let Some(body) = &strike.body {
+            return Some((Answer { status, body: body.clone(), ..Answer::empty() }, strike.inner_code.clone()));
+        }
+        let answer = self.emulator.fault_answer(&call.request(), status.as_u16(), now);
+        let inner_code = answer.note.inner_code.clone();
+        Some((Answer::from(answer), inner_code))
     }
 
     /// Waits on the emulator's clock and says when the wait ended.
     async fn delay(&self, from: Timestamp, span: Option<Duration>) -> Timestamp {
         let Some(span) = span else { return from };
-        self.clock.delay(span).await;
+        // What is left of it: the clock may have moved on since.
+        self.clock.delay((from + span).since(self.clock.now())).await;
         from + span
     }
 
@@ -267,19 +282,6 @@ impl Answer {
     /// What a made-up answer starts from.
     fn empty() -> Self {
         Self { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::new() }
-    }
-}
-
-impl Strike {
-    /// Changes the answer as ordered. A status alone has no body: the one at hand belongs to another status.
-    fn put_on(&self, mut answer: Answer) -> Answer {
-        if self.makes_up_the_answer() {
-            answer.status = self.status.unwrap_or(answer.status);
-            answer.body = self.body.clone().unwrap_or_default();
-            answer.headers.remove(header::CONTENT_TYPE);
-        }
-        answer.headers.extend(self.headers.clone());
-        answer
     }
 }
 

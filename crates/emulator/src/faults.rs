@@ -1,156 +1,22 @@
-//! The fault plan: which exchanges go wrong, how, and how often; the emulator's clock and seed decide, nothing else.
+//! The fault plan: which exchanges go wrong and how often; the emulator's clock and seed decide, nothing else.
 
-use std::collections::BTreeMap;
+mod order;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use storekeeper_model::Timestamp;
 
+pub(crate) use self::order::Strike;
+pub use self::order::{FaultError, FaultOrder, Truncate, When};
 use crate::request::Endpoint;
-use crate::span::Span;
+use crate::sync::lock;
 
 /// How many faults a plan holds, spent ones included.
 pub const FAULTS_MAX: usize = 10_000;
-
-/// A fault as it is ordered: which exchanges it meets, what it does to them, and how often.
-///
-/// Without `status` and `body` the exchange is processed as usual and only delayed, cut short or given other headers.
-/// With one of them the answer is made up: instead of processing (`before`, where a body alone is sent with status 200)
-/// or in place of what processing answered (`after`, where a body alone keeps the status).
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FaultOrder {
-    /// What has to be called.
-    pub endpoint: Endpoint,
-    /// Whether the fault meets the request or the answer.
-    #[serde(default)]
-    pub when: When,
-    /// The status to answer with, 200 to 599.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<u16>,
-    /// Headers to put on the answer; they replace those of the same name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, String>,
-    /// The body to answer with: a string is sent as it is, anything else as JSON.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub body: Option<Box<RawValue>>,
-    /// How long to wait, on the emulator's clock: before processing, or with the answer in hand.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub delay: Option<Span>,
-    /// Break the connection off without an answer.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub reset: bool,
-    /// Promise the whole body and send a part of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub truncate: Option<Truncate>,
-    /// Strike so many times.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub count: Option<u64>,
-    /// Strike each exchange with this probability, above 0 and at most 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub probability: Option<f64>,
-    /// Strike for so long, on the emulator's clock.
-    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
-    pub lasts: Option<Span>,
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
-/// Whether a fault meets the request or the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum When {
-    /// Before processing: nothing is minted, counted or changed by a made-up answer or a reset.
-    #[default]
-    Before,
-    /// After processing: what was done stays done, whatever the caller gets to hear.
-    After,
-}
-
-/// How much of a body is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Truncate {
-    /// `true`: half of it.
-    Half(bool),
-    /// So many bytes of it.
-    Bytes(usize),
-}
-
-/// Why a fault cannot be planned.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FaultError {
-    /// Nothing would happen.
-    #[error("a fault needs at least one of status, headers, body, delay, reset and truncate")]
-    Harmless,
-    /// `unknown` is what the ledger calls a path that is none.
-    #[error("a fault's endpoint is one of the Store's or Entra's routes")]
-    Endpoint,
-    /// Not a final status.
-    #[error("status is {0}, but an answer has 200 to 599")]
-    Status(u16),
-    /// Not a header, or one that frames the answer.
-    #[error("header `{0}` is not allowed: {1}")]
-    Header(String, &'static str),
-    /// A reset has no answer.
-    #[error("reset leaves no answer for status, headers, body or truncate")]
-    ResetWithAnswer,
-    /// `"truncate": false`.
-    #[error("truncate is true or a number of bytes")]
-    Truncate,
-    /// Zero times.
-    #[error("count is at least 1")]
-    Count,
-    /// Not a probability, or never.
-    #[error("probability is above 0 and at most 1")]
-    Probability,
-    /// A span of nothing.
-    #[error("`{0}` is longer than nothing")]
-    Span(&'static str),
-    /// See [`FAULTS_MAX`].
-    #[error("the plan holds {FAULTS_MAX} faults; clear some")]
-    TooMany,
-}
-
-/// What a fault does to the exchange it strikes.
-#[derive(Debug)]
-pub(crate) struct Strike {
-    pub(crate) when: When,
-    pub(crate) status: Option<StatusCode>,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Option<Bytes>,
-    pub(crate) delay: Option<Duration>,
-    pub(crate) reset: bool,
-    pub(crate) truncate: Option<Truncate>,
-    /// The inner code of the made-up error document, for the ledger.
-    pub(crate) inner_code: Option<String>,
-}
-
-impl Strike {
-    /// Whether the caller is told something made up.
-    pub(crate) fn makes_up_the_answer(&self) -> bool {
-        self.status.is_some() || self.body.is_some()
-    }
-
-    /// What to wait before processing.
-    pub(crate) fn delay_before(&self) -> Option<Duration> {
-        self.delay.filter(|_| self.when == When::Before)
-    }
-
-    /// What to wait with the answer in hand.
-    pub(crate) fn delay_after(&self) -> Option<Duration> {
-        self.delay.filter(|_| self.when == When::After)
-    }
-}
 
 /// A planned fault and how it went so far.
 #[derive(Debug, Clone, Serialize)]
@@ -242,12 +108,12 @@ impl FaultPlan {
     }
 
     fn lock(&self) -> MutexGuard<'_, Plan> {
-        self.plan.lock().expect("no holder of this lock panics")
+        lock(&self.plan)
     }
 
     /// Plans a fault from `now` on.
     pub(crate) fn add(&self, order: FaultOrder, now: Timestamp) -> Result<Fault, FaultError> {
-        let strike = Arc::new(strike(&order)?);
+        let strike = Arc::new(Strike::prepare(&order)?);
         let mut plan = self.lock();
         if plan.faults.len() >= FAULTS_MAX {
             return Err(FaultError::TooMany);
@@ -311,7 +177,7 @@ impl FaultPlan {
     /// Checks a snapshot; the result replaces the plan by [`FaultPlan::replace`].
     pub(crate) fn check(snapshot: PlanSnapshot) -> Result<CheckedPlan, FaultError> {
         let planned = |kept: PlannedSnapshot| {
-            let strike = Arc::new(strike(&kept.order)?);
+            let strike = Arc::new(Strike::prepare(&kept.order)?);
             let PlannedSnapshot { id, order, added_at, met, fired } = kept;
             Ok(Planned { id, order, strike, added_at, met, fired })
         };
@@ -330,111 +196,10 @@ impl FaultPlan {
 /// A plan that can be put in place.
 pub(crate) struct CheckedPlan(Plan);
 
-/// Checks an order and prepares what it does.
-fn strike(order: &FaultOrder) -> Result<Strike, FaultError> {
-    check_frequency(order)?;
-    if matches!(order.truncate, Some(Truncate::Half(false))) {
-        return Err(FaultError::Truncate);
-    }
-    if order.delay.is_some_and(|delay| delay.get().is_zero()) {
-        return Err(FaultError::Span("delay"));
-    }
-    let answers =
-        order.status.is_some() || !order.headers.is_empty() || order.body.is_some() || order.truncate.is_some();
-    if order.reset && answers {
-        return Err(FaultError::ResetWithAnswer);
-    }
-    if !order.reset && !answers && order.delay.is_none() {
-        return Err(FaultError::Harmless);
-    }
-    let mut headers = headers(&order.headers)?;
-    let body = order.body.as_deref().map(body_bytes);
-    if let Some((_, media_type)) = &body
-        && !headers.contains_key(header::CONTENT_TYPE)
-    {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    }
-    let status = order.status.map(status).transpose()?;
-    let body = body.map(|(bytes, _)| bytes);
-    let inner_code = body.as_deref().and_then(inner_code);
-    let delay = order.delay.map(Span::get);
-    Ok(Strike {
-        when: order.when,
-        status,
-        headers,
-        body,
-        delay,
-        reset: order.reset,
-        truncate: order.truncate,
-        inner_code,
-    })
-}
-
-fn check_frequency(order: &FaultOrder) -> Result<(), FaultError> {
-    if order.endpoint == Endpoint::Unknown {
-        return Err(FaultError::Endpoint);
-    }
-    if order.count == Some(0) {
-        return Err(FaultError::Count);
-    }
-    if order.probability.is_some_and(|probability| !(probability > 0.0 && probability <= 1.0)) {
-        return Err(FaultError::Probability);
-    }
-    if order.lasts.is_some_and(|lasts| lasts.get().is_zero()) {
-        return Err(FaultError::Span("for"));
-    }
-    Ok(())
-}
-
-fn status(number: u16) -> Result<StatusCode, FaultError> {
-    let status = StatusCode::from_u16(number).ok().filter(|_| (200..600).contains(&number));
-    status.ok_or(FaultError::Status(number))
-}
-
-fn headers(ordered: &BTreeMap<String, String>) -> Result<HeaderMap, FaultError> {
-    let mut headers = HeaderMap::with_capacity(ordered.len());
-    for (name, value) in ordered {
-        let fail = |why| FaultError::Header(name.chars().take(64).collect(), why);
-        let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| fail("it is not a header's name"))?;
-        if [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION].contains(&parsed) {
-            return Err(fail("it frames the answer; see truncate and reset"));
-        }
-        let value = HeaderValue::from_str(value).map_err(|_| fail("its value has a control character"))?;
-        headers.insert(parsed, value);
-    }
-    Ok(headers)
-}
-
-/// The bytes to send and the media type they most likely are.
-fn body_bytes(body: &RawValue) -> (Bytes, &'static str) {
-    let Ok(text) = serde_json::from_str::<String>(body.get()) else {
-        return (Bytes::copy_from_slice(body.get().as_bytes()), "application/json");
-    };
-    let media_type = match text.trim_start().as_bytes().first() {
-        Some(b'{' | b'[') => "application/json",
-        Some(b'<') => "text/html",
-        _ => "text/plain",
-    };
-    (text.into(), media_type)
-}
-
-#[derive(Deserialize)]
-struct ErrorDocument {
-    innererror: InnerError,
-}
-
-#[derive(Deserialize)]
-struct InnerError {
-    code: String,
-}
-
-fn inner_code(body: &[u8]) -> Option<String> {
-    let document: ErrorDocument = serde_json::from_slice(body).ok()?;
-    Some(document.innererror.code.chars().take(64).collect())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
@@ -494,41 +259,5 @@ mod tests {
         assert_eq!(statuses(&plan, 1, NOW), [Some(500)]);
         assert_eq!(plan.clear(), 1);
         assert_eq!(statuses(&plan, 1, NOW), [None]);
-    }
-
-    #[test]
-    fn what_cannot_happen_is_refused() {
-        let check = |json, expected| {
-            assert_eq!(FaultPlan::new(0).add(order(json), NOW).unwrap_err(), expected, "{json}");
-        };
-        check(r#"{"endpoint":"renew"}"#, FaultError::Harmless);
-        check(r#"{"endpoint":"renew","status":101}"#, FaultError::Status(101));
-        check(r#"{"endpoint":"renew","status":1000}"#, FaultError::Status(1000));
-        check(r#"{"endpoint":"renew","reset":true,"status":500}"#, FaultError::ResetWithAnswer);
-        check(r#"{"endpoint":"renew","truncate":false}"#, FaultError::Truncate);
-        check(r#"{"endpoint":"renew","status":500,"count":0}"#, FaultError::Count);
-        check(r#"{"endpoint":"renew","status":500,"probability":0}"#, FaultError::Probability);
-        check(r#"{"endpoint":"renew","status":500,"probability":1.5}"#, FaultError::Probability);
-        check(r#"{"endpoint":"renew","status":500,"for":"0s"}"#, FaultError::Span("for"));
-        check(r#"{"endpoint":"renew","delay":"0s"}"#, FaultError::Span("delay"));
-        for name in ["content-length", "a b"] {
-            let json = format!(r#"{{"endpoint":"renew","headers":{{"{name}":"1"}}}}"#);
-            assert!(matches!(FaultPlan::new(0).add(order(&json), NOW), Err(FaultError::Header(..))), "{name}");
-        }
-    }
-
-    #[test]
-    fn bodies_keep_their_bytes_and_get_a_media_type() {
-        let check = |body: &str, bytes: &str, media_type: &str| {
-            let order = order(&format!(r#"{{"endpoint":"renew","body":{body}}}"#));
-            let strike = strike(&order).unwrap();
-            assert_eq!(strike.body.unwrap(), bytes);
-            assert_eq!(strike.headers[header::CONTENT_TYPE], media_type);
-        };
-        check(r#"{"z":1, "a":2}"#, r#"{"z":1, "a":2}"#, "application/json");
-        check(r#""{\"key\":\"\"}""#, r#"{"key":""}"#, "application/json");
-        check(r#""<html>""#, "<html>", "text/html");
-        check(r#""gone""#, "gone", "text/plain");
-        check(r#""""#, "", "text/plain");
     }
 }

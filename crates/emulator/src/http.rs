@@ -118,7 +118,9 @@ async fn connection<S: Service>(
         return converse(stream, Via { seated, sni: None, local }, service).await;
     };
     let stream = tokio::select! {
+        biased;
         stream = tls.accept(stream) => stream?,
+        () = seated.overdue() => return Ok(()),
         _ = seated.end() => return Ok(()),
     };
     seated.answered();
@@ -155,13 +157,20 @@ where
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service_fn(answer));
     let mut connection = pin!(connection);
+    let mut overdue = pin!(via.seated.overdue());
     let end = tokio::select! {
+        biased;
         ended = &mut connection => return Ok(ended?),
+        () = &mut overdue => return Ok(()),
         end = via.seated.end() => end,
     };
     if end == End::Closing {
         connection.as_mut().graceful_shutdown();
-        connection.await?;
+        tokio::select! {
+            biased;
+            ended = connection => ended?,
+            () = overdue => {}
+        }
     }
     Ok(())
 }

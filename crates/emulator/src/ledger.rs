@@ -7,6 +7,7 @@ use serde::Serialize;
 use storekeeper_model::{Fingerprint, Timestamp};
 
 use crate::request::{Endpoint, VirtualHost};
+use crate::sync::lock;
 
 /// How many exchanges are kept: two years of 2,000 keys.
 pub const EXCHANGES_MAX: usize = 262_144;
@@ -89,7 +90,7 @@ impl Ledger {
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
-        self.ring.lock().expect("no holder of this lock panics")
+        lock(&self.ring)
     }
 
     /// Writes an exchange down.

@@ -35,11 +35,13 @@ struct Kept {
     bytes: Vec<u8>,
     resume_at: Timestamp,
     ahead: Duration,
+    /// The directory was given up.
+    is_over: bool,
 }
 
 impl Saver {
     pub(crate) fn new(dir: DataDir, seed: u64, emulator: Arc<Emulator>, clock: VirtualClock) -> Self {
-        let kept = Kept { bytes: Vec::new(), resume_at: Timestamp::MIN, ahead: AHEAD_MIN };
+        let kept = Kept { bytes: Vec::new(), resume_at: Timestamp::MIN, ahead: AHEAD_MIN, is_over: false };
         Self { dir, seed, emulator, clock, kept: Mutex::new(kept), moved: Notify::new() }
     }
 
@@ -54,18 +56,28 @@ impl Saver {
         saved
     }
 
-    /// Saves for the last time: the clock will go on exactly where it is.
+    /// Saves for the last time, and gives the directory up: the clock will go on exactly where it is.
     pub(crate) fn save_last(&self) -> Result<(), DataDirError> {
-        self.save(Some(Duration::ZERO))
+        let saved = self.save(Some(Duration::ZERO));
+        self.lock().is_over = true;
+        self.dir.release();
+        saved
     }
 
     /// Saves. Without `ahead` the clock runs by itself or not at all: a frozen one is kept exactly, and whoever advances
     /// it meets us a moment later.
     fn save(&self, ahead: Option<Duration>) -> Result<(), DataDirError> {
         let mut kept = self.lock();
+        if kept.is_over {
+            return Ok(());
+        }
         let clock = self.clock.state();
         kept.ahead = ahead.unwrap_or(if clock.rate > 0.0 { AHEAD_MIN } else { Duration::ZERO });
         kept.resume_at = clock.now + kept.ahead;
+        // A certificate that the schedule demands before the kept instant is made, and durable, before it signs.
+        for at in [clock.now, kept.resume_at] {
+            self.emulator.certificates(at);
+        }
         let keep = KeptClock { resume_at: kept.resume_at, rate: clock.rate };
         let state = State::new(self.seed, keep, self.emulator.snapshot());
         let bytes = serde_json::to_vec(&state).expect("the state has text and numbers only");
@@ -87,12 +99,15 @@ impl Saver {
         let mut hold = Hold::none();
         loop {
             let (at, ahead) = self.next();
+            let (armed, span) = (self.clock.elapsed(), at.since(self.clock.now()));
             let due = self.clock.sleep_until(at);
             drop(hold);
             let ahead = tokio::select! {
                 held = due => {
                     hold = held;
-                    Some((ahead * 4).clamp(AHEAD_MIN, AHEAD_MAX))
+                    // Whether time ran, and did not jump.
+                    let ran = self.clock.elapsed().saturating_sub(armed) >= span;
+                    ran.then(|| (ahead * 4).clamp(AHEAD_MIN, AHEAD_MAX))
                 }
                 () = tick() => {
                     hold = Hold::none();

@@ -97,7 +97,7 @@ impl Server {
     /// Starts an emulator on `clock` and returns when every listener accepts.
     ///
     /// A data directory that is not empty decides over `emulator.seed` and over the clock, which is set to the instant
-    /// and rate that were kept. The clock is driven from here on: the caller must not call [`VirtualClock::drive`].
+    /// and rate that were kept; the switches are always those given here. The clock is driven from here on: the caller must not call [`VirtualClock::drive`].
     ///
     /// # Errors
     /// See [`StartError`].
@@ -157,11 +157,14 @@ fn prepare(
         clock.set(kept.resume_at);
         clock.set_rate(kept.rate);
     }
-    let emulator = Arc::new(Emulator::new(emulator, clock.now()));
-    if let Some(State { seed: kept_seed, emulator: snapshot, .. }) = kept {
-        seed = kept_seed;
-        emulator.restore(snapshot).map_err(StartError::State)?;
-    }
+    let emulator = match kept {
+        Some(State { seed: kept_seed, emulator: snapshot, .. }) => {
+            seed = kept_seed;
+            Emulator::resume(emulator, &snapshot, clock.now()).map_err(StartError::State)?
+        }
+        None => Emulator::new(emulator, clock.now()),
+    };
+    let emulator = Arc::new(emulator);
     let workers = (signatures == Signatures::Real).then(Workers::start).transpose().map_err(StartError::Workers)?;
     let saver = dir.map(|dir| Arc::new(Saver::new(dir, seed, Arc::clone(&emulator), clock.clone())));
     saver.as_ref().map(|saver| saver.save_change()).transpose()?;

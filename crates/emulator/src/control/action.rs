@@ -1,14 +1,12 @@
 //! What the control port's routes do.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use http::Method;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use storekeeper_clock::{Clock, VirtualClock};
+use storekeeper_clock::Clock;
 use storekeeper_model::{Fingerprint, Timestamp};
 
+use super::clock::ClockDocument;
 use super::problem::{Code, Problem};
 use crate::exchange::Hosts;
 use crate::faults::{FaultError, FaultOrder, FaultPlan, PlanSnapshot};
@@ -20,10 +18,6 @@ use crate::{ProfileChange, Snapshot};
 /// How many exchanges a page of the ledger has at most, and when nothing is said.
 const PAGE_MAX: usize = 10_000;
 const PAGE_DEFAULT: usize = 1000;
-/// The fastest a clock runs, in virtual seconds per real second: about three years.
-const RATE_MAX: f64 = 1e8;
-/// Where time ends: beyond it dates need more than four digits.
-const END_OF_TIME: Timestamp = Timestamp::from_seconds(253_370_764_800);
 
 /// What a route does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,9 +143,9 @@ pub(crate) fn perform(action: Action, hosts: &Hosts, query: Option<&str>, body: 
     match action {
         Action::ListRoutes => json(&Routes { routes: ROUTES.iter().map(Route::from).collect() }),
         Action::ShowClock | Action::MoveClock => json(&ClockDocument::of(&hosts.clock)),
-        Action::MintKey => mint_key(hosts, &parse(body)?, now),
-        Action::MintTicket => mint_ticket(hosts, &parse(body)?, now),
-        Action::Revoke => revoke(hosts, parse(body)?, now),
+        Action::MintKey => mint_key(hosts, parse(body)?, now),
+        Action::MintTicket => mint_ticket(hosts, parse(body)?, now),
+        Action::Revoke => revoke(hosts, parse(body)?),
         Action::AddClient => add_client(hosts, parse(body)?),
         Action::ListCertificates => certificates(hosts, now),
         Action::Rotate => rotate(hosts, &parse(body)?, now),
@@ -177,12 +171,12 @@ pub(crate) fn save(saver: &Saver) -> Result<(), Problem> {
     })
 }
 
-fn json(document: &impl Serialize) -> Result<Vec<u8>, Problem> {
+pub(super) fn json(document: &impl Serialize) -> Result<Vec<u8>, Problem> {
     serde_json::to_vec(document).map_err(|error| Problem::new(Code::Internal, error.to_string()))
 }
 
 /// Reads a body; no body is an empty object.
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
     serde_json::from_slice(body).map_err(Problem::invalid)
 }
@@ -195,10 +189,7 @@ impl From<FaultError> for Problem {
 
 impl From<ControlError> for Problem {
     fn from(error: ControlError) -> Self {
-        match error {
-            ControlError::KeyGeneration => Self::new(Code::Internal, error.to_string()),
-            _ => Self::invalid(error),
-        }
+        Self::invalid(error)
     }
 }
 
@@ -225,108 +216,19 @@ struct Cleared {
     cleared: usize,
 }
 
-/// What the clock shows.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ClockDocument {
-    now: Timestamp,
-    rate: f64,
-}
-
-impl ClockDocument {
-    fn of(clock: &VirtualClock) -> Self {
-        let state = clock.state();
-        Self { now: state.now, rate: state.rate }
-    }
-
-    fn check(self) -> Result<Self, Problem> {
-        check_instant(self.now)?;
-        check_rate(self.rate)?;
-        Ok(self)
-    }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum ClockMove {
-    Advance(Span),
-    Set(Timestamp),
-    Rate(f64),
-    Freeze(bool),
-}
-
-/// Moves the clock, and answers when everything that fell due on the way is done. The move goes on when the caller
-/// hangs up.
-pub(crate) async fn move_clock(
-    hosts: &Arc<Hosts>,
-    saver: Option<&Arc<Saver>>,
-    body: &[u8],
-) -> Result<Vec<u8>, Problem> {
-    let clock = &hosts.clock;
-    let stuck = match parse::<ClockMove>(body)? {
-        ClockMove::Advance(span) => advance(clock, span.get()).await.err(),
-        ClockMove::Set(at) => {
-            clock.set(check_instant(at)?);
-            None
-        }
-        ClockMove::Rate(rate) if rate == 0.0 => {
-            return Err(Problem::invalid("a rate is above 0; freeze stops the clock"));
-        }
-        ClockMove::Rate(rate) => {
-            clock.set_rate(check_rate(rate)?);
-            None
-        }
-        ClockMove::Freeze(true) => {
-            clock.freeze();
-            None
-        }
-        ClockMove::Freeze(false) => return Err(Problem::invalid("a rate ends a freeze")),
-    };
-    if let Some(saver) = saver.cloned() {
-        let saved = tokio::task::spawn_blocking(move || save(&saver)).await;
-        saved.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "the emulator failed")))?;
-    }
-    stuck.map_or_else(|| json(&ClockDocument::of(clock)), Err)
-}
-
-async fn advance(clock: &VirtualClock, span: Duration) -> Result<(), Problem> {
-    check_instant(clock.now() + span)?;
-    let clock = clock.clone();
-    let advanced = tokio::spawn(async move { clock.advance(span).await }).await;
-    match advanced {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(stuck)) => Err(Problem::new(Code::ClockStuck, stuck.to_string())),
-        Err(_) => Err(Problem::new(Code::Internal, "the advance failed")),
-    }
-}
-
-fn check_instant(at: Timestamp) -> Result<Timestamp, Problem> {
-    if (Timestamp::EPOCH..END_OF_TIME).contains(&at) {
-        return Ok(at);
-    }
-    Err(Problem::invalid(format!("the clock shows instants from {} to {END_OF_TIME}", Timestamp::EPOCH)))
-}
-
-fn check_rate(rate: f64) -> Result<f64, Problem> {
-    if (0.0..=RATE_MAX).contains(&rate) {
-        return Ok(rate);
-    }
-    Err(Problem::invalid(format!("a rate is above 0 and at most {RATE_MAX}")))
-}
-
-fn mint_key(hosts: &Hosts, wanted: &MintKey, now: Timestamp) -> Result<Vec<u8>, Problem> {
+fn mint_key(hosts: &Hosts, wanted: MintKey, now: Timestamp) -> Result<Vec<u8>, Problem> {
     let key = hosts.emulator.mint_key(wanted, now)?;
-    let fingerprint = Fingerprint::of(&key);
-    json(&serde_json::json!({ "key": key, "fingerprint": fingerprint }))
+    let fingerprint = Fingerprint::of(key.expose());
+    json(&serde_json::json!({ "key": key.expose(), "fingerprint": fingerprint }))
 }
 
-fn mint_ticket(hosts: &Hosts, wanted: &MintTicket, now: Timestamp) -> Result<Vec<u8>, Problem> {
-    json(&serde_json::json!({ "access_token": hosts.emulator.mint_ticket(wanted, now)? }))
+fn mint_ticket(hosts: &Hosts, wanted: MintTicket, now: Timestamp) -> Result<Vec<u8>, Problem> {
+    json(&serde_json::json!({ "access_token": hosts.emulator.mint_ticket(wanted, now).expose() }))
 }
 
-fn revoke(hosts: &Hosts, revocation: Revocation, now: Timestamp) -> Result<Vec<u8>, Problem> {
+fn revoke(hosts: &Hosts, revocation: Revocation) -> Result<Vec<u8>, Problem> {
     let answer = json(&revocation)?;
-    hosts.emulator.revoke(revocation, now);
+    hosts.emulator.revoke(revocation)?;
     Ok(answer)
 }
 
@@ -343,11 +245,11 @@ fn certificates(hosts: &Hosts, now: Timestamp) -> Result<Vec<u8>, Problem> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Rotation {
-    accept_previous_for: Span,
+    accept_previous_for: Option<Span>,
 }
 
 fn rotate(hosts: &Hosts, rotation: &Rotation, now: Timestamp) -> Result<Vec<u8>, Problem> {
-    hosts.emulator.rotate(rotation.accept_previous_for.get(), now)?;
+    hosts.emulator.rotate(rotation.accept_previous_for.map(Span::get), now);
     certificates(hosts, now)
 }
 
@@ -396,7 +298,7 @@ fn restore(hosts: &Hosts, body: &[u8]) -> Result<Vec<u8>, Problem> {
     }
     let clock = clock.check()?;
     let faults = FaultPlan::check(faults)?;
-    hosts.emulator.restore(emulator)?;
+    hosts.emulator.restore(&emulator)?;
     hosts.faults.replace(faults);
     hosts.clock.set(clock.now);
     hosts.clock.set_rate(clock.rate);
@@ -404,7 +306,7 @@ fn restore(hosts: &Hosts, body: &[u8]) -> Result<Vec<u8>, Problem> {
 }
 
 fn reset(hosts: &Hosts, now: Timestamp) -> Result<Vec<u8>, Problem> {
-    hosts.emulator.reset(now)?;
+    hosts.emulator.reset(now);
     hosts.faults.clear();
     hosts.ledger.clear();
     json(&ClockDocument::of(&hosts.clock))
