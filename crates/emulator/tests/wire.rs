@@ -6,15 +6,20 @@ mod direct;
 #[path = "../../../fixtures/wire/fixture.rs"]
 #[allow(dead_code, reason = "each side of the wire reads its own half of a fixture")]
 mod fixture;
+#[path = "wire/http.rs"]
+mod http;
 #[path = "wire/judge.rs"]
 mod judge;
 #[path = "wire/pattern.rs"]
 mod pattern;
+#[path = "wire/served.rs"]
+mod served;
 
 use direct::Direct;
 use fixture::{Fixture, Given, ROWS, Shape};
 use judge::World;
 use serde_json::{Value, json};
+use served::{Addressing, Served};
 
 /// The emulator's switches for a fixture.
 fn switches(fixture: &Fixture, shape: Shape) -> Value {
@@ -61,6 +66,11 @@ fn check_direct(shape: Shape) {
     assert_eq!(left_out, ["T10", "T45", "T46", "T47", "T48", "T49", "T51", "T52", "T53"], "only faults need a server");
 }
 
+fn check_served(shape: Shape, addressing: Addressing) {
+    let played = check(fixture::all(), shape, |public_url| Served::new(public_url, addressing), Served::begin);
+    assert_eq!(played, ROWS, "every row is played");
+}
+
 #[test]
 fn the_emulator_passes_the_fixtures_as_a_function_under_plain_errors() {
     check_direct(Shape::Plain);
@@ -69,6 +79,16 @@ fn the_emulator_passes_the_fixtures_as_a_function_under_plain_errors() {
 #[test]
 fn the_emulator_passes_the_fixtures_as_a_function_under_wrapped_errors() {
     check_direct(Shape::Wrapped);
+}
+
+#[test]
+fn the_emulator_passes_every_fixture_as_a_server_under_plain_errors() {
+    check_served(Shape::Plain, Addressing::Host);
+}
+
+#[test]
+fn the_emulator_passes_every_fixture_as_a_server_under_wrapped_errors() {
+    check_served(Shape::Wrapped, Addressing::Prefix);
 }
 
 /// The judge is judged: told anything else, it must complain.
