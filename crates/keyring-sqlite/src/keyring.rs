@@ -38,7 +38,15 @@ impl SqliteKeyring {
     /// [`KeyringError::Held`] while another process has it, [`KeyringError::TooNew`] after a newer version has changed
     /// the tables beyond recognition, [`KeyringError::Unreachable`] or [`KeyringError::Corrupt`] with one line that
     /// says why.
-    pub fn open(path: &Path, options: &Options) -> Result<Self, KeyringError> {
+    pub fn open(path: &Path) -> Result<Self, KeyringError> {
+        Self::open_with(path, &Options::default())
+    }
+
+    /// The same with other limits than the usual.
+    ///
+    /// # Errors
+    /// As [`SqliteKeyring::open`].
+    pub fn open_with(path: &Path, options: &Options) -> Result<Self, KeyringError> {
         let lock = FileLock::take(path)?;
         let connection = schema::open_writer(path, options)?;
         let names = Names::default();
