@@ -1,4 +1,5 @@
 //! The two NDJSON routes: one answer for each line, in order, whatever the lines hold.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 

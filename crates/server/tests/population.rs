@@ -1,4 +1,5 @@
 //! Many keys at a glance, tickets, orders, health and metrics.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Real listeners: who is slow or idle is cut off, who sends too much still reads the answer, and the end is orderly.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 
@@ -31,9 +32,15 @@ fn head(method: &str, path: &str, more: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nhost: keeper\r\nauthorization: Bearer {ROOT}\r\n{more}\r\n")
 }
 
+/// What does not come in time has failed.
+#[expect(clippy::disallowed_methods, reason = "the guards under test use the operating system's time")]
+async fn within<T>(span: Duration, work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(span, work).await.ok()
+}
+
 async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
-    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
+    let read = within(PATIENCE, stream.read_to_end(&mut bytes)).await;
     read.expect("the connection is closed in time").expect("the connection is closed, not reset");
     String::from_utf8(bytes).unwrap()
 }
@@ -49,8 +56,7 @@ async fn read_until(stream: &mut TcpStream, text: &str) -> String {
     let mut seen = String::new();
     while !seen.contains(text) {
         let mut bytes = [0; 4096];
-        let read =
-            tokio::time::timeout(PATIENCE, stream.read(&mut bytes)).await.expect("more arrives in time").unwrap();
+        let read = within(PATIENCE, stream.read(&mut bytes)).await.expect("more arrives in time").unwrap();
         assert!(read > 0, "the connection ended after {seen}");
         seen.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
     }
@@ -124,7 +130,7 @@ async fn who_takes_nothing_of_its_answer_is_cut_off() {
     stream.write_all(head("POST", "/v1/keys:get", "transfer-encoding: chunked\r\n").as_bytes()).await.unwrap();
     // The keeper stops reading once nobody takes its answers, and then gives up.
     let sending = async { while stream.write_all(chunk.as_bytes()).await.is_ok() {} };
-    tokio::time::timeout(PATIENCE, sending).await.expect("the connection is cut off");
+    within(PATIENCE, sending).await.expect("the connection is cut off");
     let again =
         converse(running.listen, &head("POST", "/v1/keys:get", "content-length: 0\r\nconnection: close\r\n")).await;
     assert!(again.starts_with("HTTP/1.1 200 OK\r\n"), "the place of the batch is free again: {again}");
@@ -140,7 +146,7 @@ async fn above_the_cap_a_connection_waits_for_its_turn() {
     let mut second = TcpStream::connect(running.listen).await.unwrap();
     second.write_all(head("GET", "/v1/stats", "connection: close\r\n").as_bytes()).await.unwrap();
     let mut byte = [0];
-    assert!(tokio::time::timeout(SHORT, second.read(&mut byte)).await.is_err(), "the place is taken");
+    assert!(within(SHORT, second.read(&mut byte)).await.is_none(), "the place is taken");
     drop(first);
     assert!(read_to_end(&mut second).await.starts_with("HTTP/1.1 200 OK\r\n"));
     running.shutdown().await;
@@ -148,7 +154,7 @@ async fn above_the_cap_a_connection_waits_for_its_turn() {
 
 #[tokio::test]
 async fn the_end_is_orderly() {
-    let (world, running) = start(SocketGuards::default()).await;
+    let (world, running) = start(SocketGuards { linger: SHORT, ..SocketGuards::default() }).await;
     let (listen, admin_listen) = (running.listen, running.admin_listen);
     let mut idle = TcpStream::connect(listen).await.unwrap();
     idle.write_all(head("GET", "/v1/stats", "").as_bytes()).await.unwrap();
@@ -159,9 +165,8 @@ async fn the_end_is_orderly() {
         head("POST", "/v1/keys:enroll", "transfer-encoding: chunked\r\n") + &format!("{:x}\r\n{line}\r\n", line.len());
     batch.write_all(begun.as_bytes()).await.unwrap();
     read_until(&mut batch, "\"outcome\":\"new\"").await;
-    let ended = tokio::time::timeout(PATIENCE, async {
-        tokio::join!(running.shutdown(), read_to_end(&mut idle), read_to_end(&mut batch)).2
-    });
+    let ended =
+        within(PATIENCE, async { tokio::join!(running.shutdown(), read_to_end(&mut idle), read_to_end(&mut batch)).2 });
     let rest = ended.await.expect("a shutdown does not wait for clients");
     let last = rest.lines().find(|line| line.starts_with('{')).unwrap();
     let last: Value = serde_json::from_str(last).unwrap();
@@ -178,7 +183,8 @@ async fn the_end_is_orderly() {
 
 #[tokio::test]
 async fn the_admin_listener_goes_last_and_says_why() {
-    let (_world, running) = start(SocketGuards { drain_timeout: PATIENCE, ..SocketGuards::default() }).await;
+    let (_world, running) =
+        start(SocketGuards { drain_timeout: PATIENCE, linger: SHORT, ..SocketGuards::default() }).await;
     let admin_listen = running.admin_listen;
     let mut slow = TcpStream::connect(running.listen).await.unwrap();
     // The keeper asks for the body once it has read the head.

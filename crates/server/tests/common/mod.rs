@@ -1,5 +1,6 @@
 //! A whole keeper behind the API's routers: memory keyring, frozen clock, and a Store that does as it is told.
 #![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 pub(crate) mod keyring;
 pub(crate) mod store;
