@@ -14,7 +14,7 @@ use crate::data_dir::{DataDir, DataDirError, KeptClock, State};
 const TICK: Duration = Duration::from_secs(20);
 /// How far ahead of the clock the kept instant lies while time runs slowly, and at most when it runs fast.
 const AHEAD_MIN: Duration = Duration::from_secs(60);
-const AHEAD_MAX: Duration = Duration::from_secs(6 * 3600);
+const AHEAD_MAX: Duration = Duration::from_secs(86_400);
 
 /// The one writer of a data directory.
 ///

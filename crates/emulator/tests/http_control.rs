@@ -1,4 +1,5 @@
 //! The control port: clock, minting, ledger and profile, and how strictly it reads.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod http_support;
 

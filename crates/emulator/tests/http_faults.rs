@@ -1,4 +1,5 @@
 //! Every kind of fault, as a caller meets it and as the ledger tells it.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod http_support;
 

@@ -1,4 +1,5 @@
 //! The emulated hosts are reached by `Host`, by path prefix and by SNI, in plain text and over TLS.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod http_support;
 

@@ -1,4 +1,5 @@
 //! Long bodies, slow senders, idle connections and thousands of connections are kept from doing harm.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod http_support;
 
