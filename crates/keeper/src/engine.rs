@@ -59,14 +59,6 @@ struct Attempt {
     verdict: Option<Asked>,
 }
 
-/// Refused once, waiting for a fresh ticket.
-#[derive(Debug)]
-struct FreshWaiting {
-    record: Box<Record>,
-    subject: Subject,
-    app: AppIndex,
-}
-
 /// What of the keyring is being scanned, and when it is looked at next.
 #[derive(Debug, Default)]
 struct Scanning {
@@ -137,7 +129,8 @@ pub struct Engine {
     tickets: Tickets,
     tenants: Vec<(String, usize)>,
     attempts: HashMap<KeyId, Attempt>,
-    fresh_waiting: BTreeMap<TicketIndex, Vec<FreshWaiting>>,
+    /// Refused once, waiting for a fresh ticket.
+    fresh_waiting: BTreeMap<TicketIndex, Vec<Candidate>>,
     /// Given back undecided; not fetched again before the next regular scan.
     released: HashSet<KeyId>,
     in_flight: usize,
@@ -376,14 +369,14 @@ impl Engine {
         self.scanning.at = due.next_due_at.map(|at| at.max(next));
         for record in due.records {
             if let Some(app) = self.names.get(&record.identity.app).copied() {
-                self.enqueue(Candidate { record: Box::new(record), app, cause: Cause::Due });
+                self.enqueue(Candidate { record: Box::new(record), app, cause: Cause::Due, again: None });
             }
         }
     }
 
     fn queue_extra(&mut self, app: AppIndex, records: Vec<Record>, cause: Cause) {
         for record in records {
-            self.enqueue(Candidate { record: Box::new(record), app, cause });
+            self.enqueue(Candidate { record: Box::new(record), app, cause, again: None });
         }
     }
 
@@ -421,7 +414,7 @@ impl Engine {
             return;
         }
         let id = record.id;
-        self.enqueue(Candidate { record, app, cause: Cause::Asked });
+        self.enqueue(Candidate { record, app, cause: Cause::Asked, again: None });
         self.attempts.get_mut(&id).expect("just enqueued, or under way").waiters.push(waiter);
     }
 
@@ -443,7 +436,7 @@ impl Engine {
     fn pump(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         self.flush(now, actions);
         if !self.draining {
-            self.relaunch_fresh(now, actions);
+            self.requeue_refused(now, actions);
             self.probe_credentials(now, actions);
             self.start(now, actions);
             self.scan_if_needed(now, actions);
@@ -478,7 +471,7 @@ impl Engine {
         }
         let Some(ticket) = self.leave_to_start(line, app, now, actions) else { return false };
         let candidate = self.lines[line].queue.pop().expect("just peeked");
-        let subject = self.subject(&candidate, now);
+        let subject = candidate.again.unwrap_or_else(|| self.subject(&candidate, now));
         self.in_flight += 1;
         actions.push(Action::Renew(Box::new(Call { record: candidate.record, subject, app, ticket })));
         true
@@ -543,19 +536,18 @@ impl Engine {
         }
     }
 
-    fn relaunch_fresh(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+    /// Once a ticket is fresh enough, what was refused queues again: with the pace and in the order of risk.
+    fn requeue_refused(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         let places: Vec<TicketIndex> = self.fresh_waiting.keys().copied().collect();
         for place in places {
-            let mut waiting = self.fresh_waiting.remove(&place).unwrap_or_default();
-            while let Some(first) = waiting.last() {
-                let floor = self.attempts.get(&first.record.id).and_then(|attempt| attempt.refused_at);
-                let Demand::Use(ticket) = self.tickets.get_mut(place).demand(place, floor, now, actions) else { break };
-                let Some(FreshWaiting { record, subject, app }) = waiting.pop() else { break };
-                self.in_flight += 1;
-                actions.push(Action::Renew(Box::new(Call { record, subject, app, ticket })));
-            }
-            if !waiting.is_empty() {
-                self.fresh_waiting.insert(place, waiting);
+            let waiting = &self.fresh_waiting[&place];
+            let refused_at = |candidate: &Candidate| self.attempts.get(&candidate.record.id)?.refused_at;
+            let floor = waiting.iter().filter_map(refused_at).max();
+            if let Demand::Use(_) = self.tickets.get_mut(place).demand(place, floor, now, actions) {
+                for candidate in self.fresh_waiting.remove(&place).unwrap_or_default() {
+                    let line = self.routes[&(candidate.app, candidate.record.identity.kind)];
+                    self.lines[line].queue.push(candidate);
+                }
             }
         }
     }

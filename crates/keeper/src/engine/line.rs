@@ -7,7 +7,7 @@ use storekeeper_keyring::Record;
 use storekeeper_model::{ClientId, KeyId, KeyKind, Timestamp};
 use storekeeper_policy::{Breaker, Pace};
 
-use super::event::AppIndex;
+use super::event::{AppIndex, Subject};
 
 /// Why a row is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,12 +28,15 @@ pub(super) struct Candidate {
     pub(super) record: Box<Record>,
     pub(super) app: AppIndex,
     pub(super) cause: Cause,
+    /// Tried already with this one of its keys and refused; to be tried again with a fresh ticket.
+    pub(super) again: Option<Subject>,
 }
 
 impl Candidate {
-    /// The smaller, the sooner: who asked goes first, then the soonest `exp`; a key without usable times knows no safety.
+    /// The smaller, the sooner: who asked goes first, and what was begun; then the soonest `exp`. A key without usable
+    /// times knows no safety.
     fn risk(&self) -> (u8, Timestamp, KeyId) {
-        let class = u8::from(self.cause == Cause::Due);
+        let class = u8::from(self.cause == Cause::Due && self.again.is_none());
         (class, self.record.key.lifetime.expires_at().unwrap_or(Timestamp::MIN), self.record.id)
     }
 }

@@ -9,8 +9,8 @@ use storekeeper_model::Timestamp;
 use storekeeper_policy::{Evidence, Refusals, Verdict};
 
 use super::event::{Action, Announcement, Answer, AppIndex, Asked, Finished, KeyEvent, Silence, Subject};
-use super::line::Cause;
-use super::{Engine, FreshWaiting, PauseReason};
+use super::line::{Candidate, Cause};
+use super::{Engine, PauseReason};
 
 /// A key that expired this long ago and still gets no answer is given up: nothing was ever heard to renew it.
 const LAST_ATTEMPTS: Duration = Duration::from_secs(2 * 86_400);
@@ -171,8 +171,9 @@ impl Engine {
         let attempt = self.attempts.get_mut(&record.id).expect("looked up by the caller");
         if attempt.refused_at.is_none() {
             attempt.refused_at = Some(now);
+            let candidate = Candidate { record, app, cause: attempt.cause, again: Some(subject) };
             let place = self.apps[app.0].ticket;
-            self.fresh_waiting.entry(place).or_default().push(FreshWaiting { record, subject, app });
+            self.fresh_waiting.entry(place).or_default().push(candidate);
             return;
         }
         if subject == Subject::Held && record.proven {
