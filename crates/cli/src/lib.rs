@@ -2,4 +2,17 @@
 //!
 //! The only crate that reads files, the environment and the command line, and that prints.
 
+pub mod answer;
+pub mod commands;
+pub mod compose;
 pub mod config;
+pub mod exit;
+pub mod first_keys;
+pub mod key_file;
+pub mod logging;
+pub mod output;
+pub mod ready;
+pub mod remote;
+pub mod renew;
+pub mod target;
+mod watch;

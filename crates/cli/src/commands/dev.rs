@@ -1,0 +1,273 @@
+//! `storekeeper dev`: keeper, emulator and a population of players in one process, on loopback, with nothing to set up.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use storekeeper_client::{Endpoint, EntraVersion};
+use storekeeper_emulator::{DEV_CLIENT_ID, DEV_CLIENT_SECRET, DEV_TENANT_ID, MintKey, Running};
+use storekeeper_keeper::{AppConfig, EnrollRequest, FixedSecret, Keeper, KeeperConfig, Limits, ReadError, UserClaim};
+use storekeeper_keyring::seal::MasterKey;
+use storekeeper_model::{AppName, ClientId, Identity, KeyKind, Secret, Slot, UserName};
+use storekeeper_policy::RenewalPolicy;
+use storekeeper_server::{Caller, Scope, Server, ServerConfig, TokenDigest};
+
+use super::emulate::{self, EmulatorArgs};
+use crate::compose;
+use crate::exit::{CommandError, CommandResult, Exit};
+use crate::first_keys::FirstKeys;
+use crate::ready::{Ready, STATE_DIR, write_by_rename, write_secret};
+
+/// The one app of `dev`.
+const APP: &str = "mygame";
+/// How many players are enrolled in one go.
+const CHUNK: usize = 500;
+
+/// Run keeper and emulator together on an embedded database, with players whose keys you can watch being renewed.
+#[derive(Debug, Args)]
+pub struct Dev {
+    /// How many players to enroll, each with a Collections and a Purchase key
+    #[arg(long, default_value_t = 1000)]
+    players: usize,
+    /// The keeper's data listener
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8433")]
+    listen: SocketAddr,
+    /// The keeper's admin listener
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8434")]
+    admin_listen: SocketAddr,
+    #[command(flatten)]
+    emulator: EmulatorArgs,
+    /// Where all state is kept; delete it to start over
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
+    data_dir: PathBuf,
+    /// Write addresses here once the players are enrolled, besides `ready.json` in the data directory
+    #[arg(long, value_name = "PATH")]
+    ready_file: Option<PathBuf>,
+}
+
+/// Files of the data directory.
+struct State {
+    dir: PathBuf,
+}
+
+impl State {
+    fn open(dir: &Path) -> Result<Self, CommandError> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let dir = compose::absolute(dir);
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        made.map_err(|error| CommandError::new(Exit::Usage, format!("{}: {error}", dir.display())))?;
+        Ok(Self { dir })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// A secret kept in a file of this name, made when it is not there yet.
+    fn secret(&self, name: &str, make: impl FnOnce() -> Secret<String>) -> Result<Secret<String>, CommandError> {
+        let path = self.file(name);
+        let fail = |error: std::io::Error| CommandError::new(Exit::Failure, format!("{}: {error}", path.display()));
+        if !path.exists() {
+            write_secret(&path, make().expose()).map_err(fail)?;
+        }
+        Ok(Secret::new(fs::read_to_string(&path).map_err(fail)?.trim().to_owned()))
+    }
+
+    fn first_keys(&self) -> FirstKeys {
+        FirstKeys::read(&self.file("first-keys.json")).unwrap_or_default()
+    }
+
+    fn keep_first_keys(&self, keys: &FirstKeys) -> Result<(), CommandError> {
+        let bytes = serde_json::to_vec(keys).map_err(|error| CommandError::new(Exit::Failure, error))?;
+        write_by_rename(&self.file("first-keys.json"), &bytes)
+            .map_err(|error| CommandError::new(Exit::Failure, format!("first-keys.json: {error}")))
+    }
+}
+
+impl Dev {
+    /// Runs until SIGTERM or SIGINT.
+    pub async fn run(self) -> CommandResult {
+        self.refuse_strangers()?;
+        let state = State::open(&self.data_dir)?;
+        // The keyring first: its lock tells whether another `dev` is at home.
+        let keyring = compose::open_sqlite(&state.file("storekeeper.db")).await?;
+        let master = state.secret("master.key", || MasterKey::generate().to_text())?;
+        let master = MasterKey::from_text(master.expose()).map_err(|error| CommandError::new(Exit::Usage, error))?;
+        let token = state.secret("dev.token", random_token)?;
+        let emulator = self.emulator.start(self.emulator.clock_to_start_with(), Some(state.file("emulator"))).await?;
+        let ca = emulator.ca_file().and_then(|path| fs::read(path).ok());
+        let clock = Arc::new(emulator.clock().clone());
+        let config = keeper_config(&emulator, self.emulator.seed)?;
+        let keeper = compose::start_keeper(config, keyring, &master, compose::transport(ca)?, clock).await?;
+        let server = Server::start(keeper.clone(), self.server_config(&token)?).await;
+        let server = server.map_err(|error| CommandError::with_causes(Exit::Unavailable, &error))?;
+        let enrolled = enroll_players(&keeper, &emulator, &state, self.players).await?;
+        let ready = Ready {
+            listen: Some(server.listen.to_string()),
+            admin_listen: Some(server.admin_listen.to_string()),
+            token_file: Some(state.file("dev.token")),
+            first_keys_file: Some(state.file("first-keys.json")),
+            ..emulate::ready(&emulator)
+        };
+        let ready_files = [Some(state.file("ready.json")), self.ready_file.clone()];
+        for file in ready_files.iter().flatten() {
+            ready
+                .write(file)
+                .map_err(|error| CommandError::new(Exit::Usage, format!("{}: {error}", file.display())))?;
+        }
+        greet(&ready, &self.data_dir, enrolled, &state.first_keys());
+        super::until_told_to_stop().await;
+        server.shutdown().await;
+        keeper.shutdown().await;
+        let ended = emulator.shutdown().await;
+        ready_files.iter().for_each(|file| super::take_back(file.as_deref()));
+        ended.map_err(|error| CommandError::with_causes(Exit::Failure, &error))
+    }
+
+    /// `dev` has fixed secrets, so nobody but this machine may reach it.
+    fn refuse_strangers(&self) -> CommandResult {
+        let emulator = &self.emulator;
+        for address in [self.listen, self.admin_listen, emulator.http, emulator.https, emulator.control] {
+            if !address.ip().is_loopback() {
+                let message = format!("{address} can be reached from other machines; `dev` listens on loopback only");
+                return Err(CommandError::new(Exit::Usage, message));
+            }
+        }
+        Ok(())
+    }
+
+    fn server_config(&self, token: &Secret<String>) -> Result<ServerConfig, CommandError> {
+        let digest = TokenDigest::of(token);
+        let digest = digest.map_err(|error| CommandError::new(Exit::Usage, format!("dev.token: {error}")))?;
+        let mut config = ServerConfig::new(vec![Caller::new("dev", digest, &Scope::ALL)]);
+        (config.listen, config.admin_listen) = (self.listen, self.admin_listen);
+        Ok(config)
+    }
+}
+
+fn keeper_config(emulator: &Running, seed: u64) -> Result<KeeperConfig, CommandError> {
+    let http = emulator.http().ok_or_else(|| CommandError::new(Exit::Failure, "the emulator does not listen"))?;
+    let endpoint = |host: &str| {
+        Endpoint::parse(&format!("http://{http}/{host}")).map_err(|error| CommandError::new(Exit::Failure, error))
+    };
+    let app = AppConfig {
+        name: app_name(),
+        tenant: DEV_TENANT_ID.to_owned(),
+        client_id: ClientId::new(DEV_CLIENT_ID),
+        credentials: vec![Arc::new(FixedSecret(Secret::new(DEV_CLIENT_SECRET.to_owned())))],
+        user_claim: UserClaim::Ignore,
+        policy: RenewalPolicy::default(),
+    };
+    Ok(KeeperConfig {
+        apps: vec![app],
+        collections: endpoint(KeyKind::Collections.host())?,
+        purchase: endpoint(KeyKind::Purchase.host())?,
+        entra: endpoint("login.microsoftonline.com")?,
+        entra_version: EntraVersion::V2,
+        concurrency: compose::CONCURRENCY,
+        request_timeout: compose::REQUEST_TIMEOUT,
+        cache_rows: compose::CACHE_ROWS,
+        limits: Limits::On,
+        seed,
+        accept_orphans: false,
+    })
+}
+
+fn app_name() -> AppName {
+    AppName::new(APP).expect("the name is made of letters")
+}
+
+fn player(number: usize) -> UserName {
+    UserName::from_bytes(format!("player-{number:04}").as_bytes()).expect("the name is short ASCII")
+}
+
+/// Enrolls the players that are not there yet; returns how many keys that were.
+async fn enroll_players(
+    keeper: &Keeper,
+    emulator: &Running,
+    state: &State,
+    players: usize,
+) -> Result<u64, CommandError> {
+    let mut missing = Vec::new();
+    for (number, kind) in (1..=players).flat_map(|number| KeyKind::ALL.map(|kind| (number, kind))) {
+        let identity = Identity { app: app_name(), user: player(number), slot: Slot::default(), kind };
+        match keeper.show(&identity).await {
+            Ok(_) => {}
+            Err(ReadError::NotFound) => missing.push(identity),
+            Err(error) => return Err(CommandError::new(Exit::Unavailable, error)),
+        }
+    }
+    let mut first_keys = state.first_keys();
+    let progress = super::progress_bar(missing.len() as u64, "enrolling players");
+    let mut enrolled = 0;
+    for chunk in missing.chunks(CHUNK) {
+        let requests = mint(emulator, chunk.to_vec()).await?;
+        for answer in keeper.enroll(requests).await {
+            let key =
+                answer.map_err(|error| CommandError::new(Exit::Failure, format!("enrolling a player: {error}")))?;
+            let Some(expires_at) = key.view.expires_at else { continue };
+            first_keys.add(expires_at);
+            enrolled += 1;
+            progress.inc(1);
+        }
+        state.keep_first_keys(&first_keys)?;
+    }
+    progress.finish_and_clear();
+    Ok(enrolled)
+}
+
+/// Mints on another thread: each key costs a signature.
+async fn mint(emulator: &Running, identities: Vec<Identity>) -> Result<Vec<EnrollRequest>, CommandError> {
+    let (store, now) = (Arc::clone(emulator.emulator()), emulator.clock().state().now);
+    let minted = tokio::task::spawn_blocking(move || {
+        let mint = |identity: Identity| {
+            let key = store.mint_key(MintKey::new(identity.kind, identity.user.as_str()), now);
+            key.map(|key| EnrollRequest {
+                app: identity.app,
+                user: identity.user,
+                slot: identity.slot,
+                kind: Some(identity.kind),
+                key,
+            })
+        };
+        identities.into_iter().map(mint).collect::<Result<Vec<_>, _>>()
+    });
+    let minted = minted.await.map_err(|error| CommandError::new(Exit::Failure, error))?;
+    minted.map_err(|error| CommandError::new(Exit::Failure, format!("minting keys: {error}")))
+}
+
+fn random_token() -> Secret<String> {
+    // The master key's generator, because the two secrets are of one kind: 32 random bytes as text.
+    MasterKey::generate().to_text()
+}
+
+#[expect(clippy::print_stdout, reason = "the greeting is what the command is for")]
+fn greet(ready: &Ready, dir: &Path, enrolled: u64, first_keys: &FirstKeys) {
+    let keys = first_keys.count();
+    let text = |address: &Option<String>| address.clone().unwrap_or_default();
+    let (listen, control) = (text(&ready.listen), text(&ready.control));
+    let token = dir.join("dev.token");
+    let token = token.display();
+    println!("storekeeper dev");
+    println!();
+    println!("  keeper     http://{listen}    admin http://{}", text(&ready.admin_listen));
+    println!("  Store      http://{}    https://{}", text(&ready.http), text(&ready.https));
+    println!("  control    http://{control}");
+    println!("  state      {}    delete it to start over", dir.display());
+    println!("  players    {keys} keys enrolled, {enrolled} of them now");
+    println!();
+    println!("A live key, at any moment:");
+    println!(
+        "  curl -sH \"Authorization: Bearer $(cat {token})\" http://{listen}/v1/apps/{APP}/users/player-0001/keys/collections"
+    );
+    println!();
+    println!("Enroll a key of your own (the emulated Store mints it):");
+    println!(
+        "  curl -s http://{control}/control/v1/keys -d '{{\"kind\":\"collections\",\"user_id\":\"me\"}}' | curl -sX PUT -H \"Authorization: Bearer $(cat {token})\" -H 'Content-Type: application/json' -d @- http://{listen}/v1/apps/{APP}/users/me/keys/collections"
+    );
+    println!();
+    println!("Two months in a minute:");
+    println!("  storekeeper clock advance 60d --watch");
+}

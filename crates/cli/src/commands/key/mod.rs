@@ -1,0 +1,54 @@
+//! `storekeeper key`: one key or many, at a running keeper or without one.
+
+mod enroll;
+mod explain;
+mod forget;
+mod get;
+mod history;
+mod inspect;
+mod list;
+mod name;
+mod renew;
+mod show;
+
+use clap::{Args, Subcommand};
+
+use crate::exit::CommandResult;
+use crate::output::Format;
+
+/// Store ID keys: inspect and renew them without a keeper; enroll, read and explain those of a running one.
+#[derive(Debug, Args)]
+pub struct Key {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Inspect(inspect::Inspect),
+    Renew(Box<renew::Renew>),
+    Enroll(enroll::Enroll),
+    Get(get::Get),
+    Show(show::Show),
+    List(list::List),
+    History(history::History),
+    Explain(explain::Explain),
+    Forget(forget::Forget),
+}
+
+impl Key {
+    /// Runs the verb. `environment` holds the variables of the process.
+    pub async fn run(self, environment: &std::collections::BTreeMap<String, String>, format: Format) -> CommandResult {
+        match self.verb {
+            Verb::Inspect(inspect) => inspect.run(format),
+            Verb::Renew(renew) => renew.run(environment, format).await,
+            Verb::Enroll(enroll) => enroll.run(format).await,
+            Verb::Get(get) => get.run(format).await,
+            Verb::Show(show) => show.run(format).await,
+            Verb::List(list) => list.run(format).await,
+            Verb::History(history) => history.run(format).await,
+            Verb::Explain(explain) => explain.run(format).await,
+            Verb::Forget(forget) => forget.run(format).await,
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The commands: one file each. `storekeeper <noun> <verb>`.
+
+pub mod app;
+pub mod bench;
+pub mod clock;
+pub mod completions;
+pub mod config;
+pub mod dev;
+pub mod emulate;
+pub mod fault;
+pub mod init;
+pub mod key;
+pub mod serve;
+pub mod status;
+pub mod store;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::exit::{CommandError, CommandResult, Exit};
+use crate::logging::{self, LogFormat};
+use crate::output::Format;
+use crate::ready::Ready;
+
+/// Keeps Microsoft Store ID keys renewed, and emulates the Store for tests.
+#[derive(Debug, Parser)]
+#[command(
+    name = "storekeeper",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+#[command(after_help = AFTER_HELP)]
+pub struct CommandLine {
+    /// How data is printed
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(help_heading = "Everywhere", hide_possible_values = true, help = "How data is printed: table or json")]
+    output: Format,
+    /// What is logged on stderr: error, warn, info, debug or trace; servers log info, everything else warn
+    #[arg(long, global = true, value_name = "LEVEL", help_heading = "Everywhere")]
+    log_level: Option<String>,
+    /// How log lines look: text or json
+    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
+    #[arg(help_heading = "Everywhere", hide_possible_values = true)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+The first five minutes: `storekeeper dev` in one terminal; in another
+  storekeeper status
+  storekeeper clock advance 60d --watch
+  storekeeper key explain player-0001
+
+Exit codes: 0 ok, 1 failure, 2 usage or configuration, 3 not found, 4 refused, 5 unavailable, 6 problems found";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Dev(Box<dev::Dev>),
+    Serve(serve::Serve),
+    Emulator(Box<emulate::Emulate>),
+    Init(init::Init),
+    Key(key::Key),
+    App(app::App),
+    Status(status::Status),
+    Clock(clock::Clock),
+    Fault(fault::Fault),
+    Config(config::Config),
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    Completions(completions::Completions),
+}
+
+impl Command {
+    /// Servers tell what they do; everything else speaks up when something is wrong.
+    fn log_level(&self) -> &'static str {
+        match self {
+            Self::Dev(_) | Self::Serve(_) => "info",
+            Self::Emulator(emulator) if emulator.serves() => "info",
+            _ => "warn",
+        }
+    }
+}
+
+impl CommandLine {
+    /// Runs the command. `environment` holds the variables of the process.
+    ///
+    /// # Errors
+    /// What to tell the person, and the exit code.
+    pub async fn run(self, environment: &BTreeMap<String, String>) -> CommandResult {
+        let level = self.log_level.as_deref().unwrap_or_else(|| self.command.log_level());
+        logging::start(level, self.log_format).map_err(|error| CommandError::new(Exit::Usage, error))?;
+        let format = self.output;
+        match self.command {
+            Command::Serve(serve) => serve.run(environment).await,
+            Command::Dev(dev) => dev.run().await,
+            Command::Emulator(emulator) => emulator.run(format).await,
+            Command::Init(init) => init.run(format),
+            Command::Key(key) => key.run(environment, format).await,
+            Command::App(app) => app.run(format).await,
+            Command::Status(status) => status.run(format).await,
+            Command::Clock(clock) => clock.run(format).await,
+            Command::Fault(fault) => fault.run(format).await,
+            Command::Config(config) => config.run(environment, format),
+            Command::Bench(bench) => bench.run().await,
+            Command::Completions(completions) => completions.run(),
+        }
+    }
+}
+
+/// Logs where everything listens, and writes the ready file.
+fn tell_ready(ready: &Ready, file: Option<&Path>) -> CommandResult {
+    tracing::info!(
+        listen = ready.listen,
+        admin_listen = ready.admin_listen,
+        http = ready.http,
+        https = ready.https,
+        control = ready.control,
+        "ready"
+    );
+    let Some(file) = file else { return Ok(()) };
+    ready.write(file).map_err(|error| CommandError::new(Exit::Usage, format!("{}: {error}", file.display())))
+}
+
+/// Removes a ready file: nothing is ready any more.
+fn take_back(file: Option<&Path>) {
+    // It may have been removed by whoever read it.
+    drop(file.map(std::fs::remove_file));
+}
+
+/// Resolves at SIGTERM or SIGINT.
+async fn until_told_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: finishing what is under way"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: finishing what is under way"),
+    }
+}
+
+/// A progress bar on stderr; nothing where stderr is no terminal.
+fn progress_bar(length: u64, what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
+    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(what)
+}

@@ -1,0 +1,250 @@
+//! `Renewer`: renews one key after the other, or many at once, and remembers nothing but how the hosts do.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{Rng as _, SeedableRng as _};
+use storekeeper_client::renewal::{interpret, prepare};
+use storekeeper_client::{
+    ClockSkew, CorrelationVector, Endpoints, EntraVersion, RenewError, RenewalAnswer, RenewalCall, Transport,
+    TransportError,
+};
+use storekeeper_clock::Clock;
+use storekeeper_keeper::AppConfig;
+use storekeeper_model::{KeyId, StoreIdKey, Timestamp};
+use tokio::sync::Semaphore;
+
+use super::app::App;
+use super::tickets::Authority;
+use super::verdict::{Verdict, Word};
+use crate::compose::{CONCURRENCY, REQUEST_TIMEOUT};
+use crate::exit::{CommandError, Exit};
+
+/// How often a key is tried that meets nothing but failures.
+const ATTEMPTS_MAX: u32 = 4;
+/// The wait after the first failure, doubled with each further one.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+
+/// Which keys are renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Every one that is given.
+    All,
+    /// Those that the policy says are due.
+    Due,
+}
+
+/// What is to be known before the first key.
+#[derive(Debug, Clone)]
+pub struct RenewSettings {
+    /// The apps; a key belongs to the one with its client ID.
+    pub apps: Vec<AppConfig>,
+    /// Where the services are.
+    pub endpoints: Endpoints,
+    /// Which of Entra's token endpoints is asked.
+    pub entra_version: EntraVersion,
+    /// Which keys are renewed.
+    pub which: Which,
+    /// How long a host that is down is waited for.
+    pub patience: Duration,
+    /// Whether to try every key however many are refused.
+    pub keeps_going: bool,
+    /// Seeds jitter and correlation vectors.
+    pub seed: u64,
+}
+
+/// Renews keys.
+pub struct Renewer {
+    apps: Vec<App>,
+    endpoints: Endpoints,
+    which: Which,
+    patience: Duration,
+    transport: Arc<dyn Transport>,
+    clock: Arc<dyn Clock>,
+    permits: Semaphore,
+    random: Mutex<SmallRng>,
+    skew: Mutex<Option<ClockSkew>>,
+}
+
+/// What an attempt means (design.md 3.2).
+enum Meaning {
+    Renewed(Box<StoreIdKey>),
+    /// A refusal.
+    Refused(RenewError),
+    /// Our configuration.
+    WrongClient(RenewError),
+    /// Our fault; repeating it is of no use.
+    Ours(RenewError),
+    /// Nothing was learned.
+    Silent(RenewError, Option<Duration>),
+}
+
+impl Renewer {
+    /// Sends through `transport`, waits by `clock`.
+    pub fn new(settings: RenewSettings, transport: Arc<dyn Transport>, clock: Arc<dyn Clock>) -> Self {
+        let authority = Authority { endpoint: settings.endpoints.entra.clone(), version: settings.entra_version };
+        let app = |config: AppConfig| {
+            let transport = Arc::clone(&transport);
+            let app = App::new(config, authority.clone(), transport, &clock, settings.patience, settings.seed);
+            if settings.keeps_going { app.keep_going() } else { app }
+        };
+        Self {
+            apps: settings.apps.into_iter().map(app).collect(),
+            endpoints: settings.endpoints,
+            which: settings.which,
+            patience: settings.patience,
+            transport: Arc::clone(&transport),
+            clock: Arc::clone(&clock),
+            permits: Semaphore::new(CONCURRENCY),
+            random: Mutex::new(SmallRng::seed_from_u64(settings.seed)),
+            skew: Mutex::default(),
+        }
+    }
+
+    /// Renews one key.
+    pub async fn renew(&self, key: &StoreIdKey) -> Verdict {
+        let Some(app) = self.apps.iter().find(|app| app.client_id == *key.client_id()) else {
+            let detail = format!("the key was made for client ID {}, which is not configured here", key.client_id());
+            return Verdict::other(Word::Invalid, "key_wrong_client", detail);
+        };
+        if let Some(renew_at) = self.not_due_before(app, key) {
+            return Verdict::other(Word::Kept, "not_due", format!("due at {renew_at}"));
+        }
+        let verdict = self.attempts(app, key).await;
+        let now = self.clock.now();
+        match verdict.word {
+            Word::Renewed => app.record(key, false, now),
+            Word::Refused => app.record(key, true, now),
+            Word::Kept | Word::Failed | Word::Invalid => {}
+        }
+        verdict
+    }
+
+    /// How far this machine's clock is from the Store's, when that is too far.
+    pub fn skew(&self) -> Option<ClockSkew> {
+        *self.skew.lock().expect("no holder of this lock panics")
+    }
+
+    fn not_due_before(&self, app: &App, key: &StoreIdKey) -> Option<Timestamp> {
+        if self.which == Which::All {
+            return None;
+        }
+        // There is no row, so the key's own name gives it its place in the spread.
+        let id = KeyId::from_bytes(*key.fingerprint().as_bytes());
+        storekeeper_policy::renew_at(&app.policy, id, key.lifetime()).filter(|at| *at > self.clock.now())
+    }
+
+    async fn attempts(&self, app: &App, key: &StoreIdKey) -> Verdict {
+        let (mut floor, mut failures) = (None, 0);
+        loop {
+            let answer = match self.attempt(app, key, floor).await {
+                Ok(answer) => answer,
+                Err(verdict) => return verdict,
+            };
+            match self.learn(app, key, answer) {
+                Meaning::Renewed(successor) => return Verdict::renewed(*successor),
+                // Not issued after the refusal, so it may be the ticket that was refused.
+                Meaning::Refused(_) if floor.is_none() => floor = Some(self.clock.now()),
+                Meaning::Refused(error) => return told(Word::Refused, &error),
+                Meaning::WrongClient(error) => {
+                    app.wrong_client();
+                    return told(Word::Failed, &error);
+                }
+                Meaning::Ours(error) => return told(Word::Failed, &error),
+                Meaning::Silent(error, asked) => {
+                    failures += 1;
+                    let wait = self.wait(failures, asked);
+                    if failures >= ATTEMPTS_MAX || wait > self.patience {
+                        return told(Word::Failed, &error);
+                    }
+                    drop(self.clock.sleep_until(self.clock.now() + wait).await);
+                }
+            }
+        }
+    }
+
+    /// One attempt, as soon as everything that holds it back lets it go.
+    async fn attempt(&self, app: &App, key: &StoreIdKey, floor: Option<Timestamp>) -> Result<RenewalAnswer, Verdict> {
+        let paused = |halt: super::app::Halt| Verdict::other(Word::Failed, "app_paused", halt.told());
+        let no_ticket = |fault: super::tickets::Fault| Verdict::other(Word::Failed, fault.code, fault.detail);
+        // Asked for before a place is taken: a fresh ticket may take a minute, and others need none.
+        if app.halted().is_none() {
+            app.tickets.get(floor).await.map_err(no_ticket)?;
+        }
+        let _place = self.permits.acquire().await.expect("the semaphore is never closed");
+        app.halted().map_or(Ok(()), |halt| Err(paused(halt)))?;
+        app.gate(key.kind()).pass().await.map_err(|gave_up| {
+            Verdict::other(
+                Word::Failed,
+                gave_up.code,
+                "not tried: the host is down and patience (--patience) is at its end",
+            )
+        })?;
+        let ticket = app.tickets.get(floor).await.map_err(no_ticket)?;
+        let mut vector = {
+            let mut random = self.random.lock().expect("no holder of this lock panics");
+            CorrelationVector::seed(&mut *random)
+        };
+        vector.increment();
+        let call = RenewalCall::new(self.endpoints.for_kind(key.kind()), key, &ticket, &vector);
+        Ok(match self.transport.send(prepare(&call), REQUEST_TIMEOUT).await {
+            Ok(answer) => interpret(key, &answer, self.clock.now()),
+            Err(error) => RenewalAnswer::unanswered(error),
+        })
+    }
+
+    /// What the answer means, for the key and for the host.
+    fn learn(&self, app: &App, key: &StoreIdKey, answer: RenewalAnswer) -> Meaning {
+        if let Some(skew) = answer.clock_skew.filter(|skew| skew.is_large()) {
+            *self.skew.lock().expect("no holder of this lock panics") = Some(skew);
+        }
+        let gate = app.gate(key.kind());
+        let error = match answer.result {
+            Ok(successor) => {
+                gate.renewed();
+                return Meaning::Renewed(Box::new(successor));
+            }
+            Err(error) => error,
+        };
+        let retry_after = match &error {
+            RenewError::Throttled { retry_after }
+            | RenewError::Unavailable { retry_after, .. }
+            | RenewError::UnexpectedStatus { retry_after, .. } => retry_after.map(|asked| asked.wait()),
+            _ => None,
+        };
+        match &error {
+            RenewError::Refused { .. } | RenewError::InconsistentClientId { .. } | RenewError::BadRequest { .. } => {
+                gate.answered();
+            }
+            RenewError::Throttled { .. } => {
+                gate.congested();
+                gate.answered();
+            }
+            RenewError::Unavailable { status: 408 | 503 | 504, .. }
+            | RenewError::Transport(TransportError::TimedOut) => {
+                gate.congested();
+                gate.failed(error.code());
+            }
+            _ => gate.failed(error.code()),
+        }
+        match error {
+            RenewError::Refused { .. } => Meaning::Refused(error),
+            RenewError::InconsistentClientId { .. } => Meaning::WrongClient(error),
+            RenewError::BadRequest { .. } | RenewError::Transport(TransportError::Insecure) => Meaning::Ours(error),
+            _ => Meaning::Silent(error, retry_after),
+        }
+    }
+
+    /// Doubled each time and jittered down to half; what the host asked for is the least.
+    fn wait(&self, failures: u32, asked: Option<Duration>) -> Duration {
+        let longest = RETRY_FIRST * (1 << failures.saturating_sub(1).min(10));
+        let jitter: f64 = self.random.lock().expect("no holder of this lock panics").random();
+        let wait = longest.mul_f64(0.5 + jitter / 2.0);
+        asked.map_or(wait, |asked| asked.max(wait))
+    }
+}
+
+fn told(word: Word, error: &RenewError) -> Verdict {
+    Verdict::other(word, error.code(), CommandError::with_causes(Exit::Failure, error).message)
+}
