@@ -25,7 +25,7 @@ const FIND_HERE_MAX: usize = 64;
 /// some microseconds each; everything else is done by threads of its own, so that no async runtime is needed.
 #[derive(Debug)]
 pub struct SqliteKeyring {
-    finders: Finders,
+    finders: Arc<Finders>,
     readers: Readers,
     // Last: the connection that closes last tidies up.
     writer: Writer,
@@ -51,9 +51,9 @@ impl SqliteKeyring {
         let connection = schema::open_writer(path, options)?;
         let names = Names::default();
         names.load(&connection)?;
-        let finders = Finders::open(path, options, &names)?;
+        let finders = Arc::new(Finders::open(path, options, &names)?);
         let readers = Readers::start(path, options, &names)?;
-        let writer = Writer::start(connection, names, path, options, lock)
+        let writer = Writer::start(connection, names, Arc::clone(&finders), path, options, lock)
             .map_err(|error| KeyringError::Unreachable(format!("no thread: {error}")))?;
         Ok(Self { finders, readers, writer })
     }

@@ -2,7 +2,7 @@
 //! what may take longer.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::thread::JoinHandle;
 
@@ -29,6 +29,11 @@ impl Reader {
         Ok(Self { connection: open_reader(path, options)?, names: names.clone() })
     }
 
+    fn execute(&self, sql: &str) -> Result<(), KeyringError> {
+        let run = || self.connection.prepare_cached(sql)?.raw_execute();
+        run().map(drop).map_err(|error| in_use(&error))
+    }
+
     /// Lets several queries see one state; give it back by dropping.
     pub(crate) fn snapshot(&self) -> Result<Transaction<'_>, KeyringError> {
         self.connection.unchecked_transaction().map_err(|error| in_use(&error))
@@ -36,39 +41,89 @@ impl Reader {
 }
 
 /// Connections for reads so short that a change of thread would cost more.
+///
+/// Each keeps its snapshot open from one read to the next until something is committed: asking the operating system for
+/// a new one costs more than finding a row. Before the log is copied back the writer has them all given back.
 #[derive(Debug)]
 pub(crate) struct Finders {
-    readers: Vec<Mutex<Option<Reader>>>,
+    finders: Vec<Mutex<Option<Finder>>>,
     next: AtomicUsize,
+    commits: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Finder {
+    reader: Reader,
+    /// Which commit the open snapshot shows, at least.
+    snapshot: Option<u64>,
 }
 
 impl Finders {
     /// Opens all connections.
     pub(crate) fn open(path: &Path, options: &Options, names: &Names) -> Result<Self, KeyringError> {
-        let open = |_| Ok(Mutex::new(Some(Reader::open(path, options, names)?)));
-        Ok(Self {
-            readers: (0..options.finders.max(1)).map(open).collect::<Result<_, _>>()?,
-            next: AtomicUsize::new(0),
-        })
+        let open = |_| Ok(Mutex::new(Some(Finder { reader: Reader::open(path, options, names)?, snapshot: None })));
+        let finders = (0..options.finders.max(1)).map(open).collect::<Result<_, _>>()?;
+        Ok(Self { finders, next: AtomicUsize::new(0), commits: AtomicU64::new(0) })
+    }
+
+    /// Something is committed: what begins from now on must see it. Called before anybody is told of the commit.
+    pub(crate) fn committed(&self) {
+        self.commits.fetch_add(1, Ordering::Release);
+    }
+
+    /// Gives back all snapshots.
+    pub(crate) fn release(&self) {
+        for finder in &self.finders {
+            if let Some(finder) = finder.lock().expect(UNPOISONED).as_mut() {
+                finder.release();
+            }
+        }
     }
 
     /// Runs a short read on this thread, with a connection that nobody uses at the moment.
     pub(crate) fn run<T>(&self, read: impl FnOnce(&Reader) -> Result<T, KeyringError>) -> Result<T, KeyringError> {
-        let free = self.readers.iter().find_map(|reader| reader.try_lock().ok());
-        let reader = free.unwrap_or_else(|| self.turn());
-        read(reader.as_ref().ok_or_else(closed)?)
+        let free = self.finders.iter().find_map(|finder| finder.try_lock().ok());
+        let mut finder = free.unwrap_or_else(|| self.turn());
+        finder.as_mut().ok_or_else(closed)?.run(self.commits.load(Ordering::Acquire), read)
     }
 
     /// All are in use for some microseconds: waits for one, each time another.
-    fn turn(&self) -> MutexGuard<'_, Option<Reader>> {
-        let next = self.next.fetch_add(1, Ordering::Relaxed) % self.readers.len();
-        self.readers[next].lock().expect("no read panics")
+    fn turn(&self) -> MutexGuard<'_, Option<Finder>> {
+        let next = self.next.fetch_add(1, Ordering::Relaxed) % self.finders.len();
+        self.finders[next].lock().expect(UNPOISONED)
     }
 
     /// Closes all connections as they become free.
     pub(crate) fn close(&self) {
-        for reader in &self.readers {
-            reader.lock().expect("no read panics").take();
+        for finder in &self.finders {
+            finder.lock().expect(UNPOISONED).take();
+        }
+    }
+}
+
+impl Finder {
+    fn run<T>(
+        &mut self,
+        commits: u64,
+        read: impl FnOnce(&Reader) -> Result<T, KeyringError>,
+    ) -> Result<T, KeyringError> {
+        if self.snapshot != Some(commits) {
+            self.release();
+            self.reader.execute("-- reader::run\nBEGIN")?;
+            self.snapshot = Some(commits);
+        }
+        let answer = read(&self.reader);
+        if answer.is_err() {
+            self.release();
+        }
+        answer
+    }
+
+    fn release(&mut self) {
+        if self.snapshot.take().is_some()
+            && let Err(error) = self.reader.execute("-- reader::release\nROLLBACK")
+        {
+            tracing::warn!(%error, "snapshot not given back");
         }
     }
 }

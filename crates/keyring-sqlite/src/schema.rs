@@ -50,7 +50,8 @@ fn configure_writer(connection: &Connection, options: &Options) -> rusqlite::Res
     }
     // A commit is durable when it returns.
     connection.pragma_update(None, "synchronous", "full")?;
-    connection.pragma_update(None, "wal_autocheckpoint", options.checkpoint_pages)?;
+    // The writer copies the log back itself, when nobody waits for it.
+    connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
     connection.pragma_update(None, "cache_size", -i64::from(options.writer_cache_kib))?;
     connection.pragma_update(None, "temp_store", "memory")?;
     if let Some(pages_max) = options.pages_max {

@@ -14,11 +14,12 @@ use crate::apps::{insert_root, save_app};
 use crate::error::{again, closed, in_use};
 use crate::lock::{FileLock, beside};
 use crate::names::Names;
+use crate::reader::Finders;
 use crate::settle::Group;
 
 /// How many groups may wait before a caller has to.
 const WAITING_MAX: usize = 1024;
-/// The write-ahead log is emptied by force when readers have kept it from being reused for this many times its usual size.
+/// The write-ahead log is cut short by force when readers have kept it from being reused up to this many times its size.
 const LOG_FACTOR_MAX: u64 = 4;
 const PAGE_AND_FRAME_HEADER: u64 = 4096 + 24;
 
@@ -55,6 +56,7 @@ impl Writer {
     pub(crate) fn start(
         connection: Connection,
         names: Names,
+        finders: Arc<Finders>,
         path: &Path,
         options: &Options,
         lock: FileLock,
@@ -63,6 +65,9 @@ impl Writer {
         let (finish, finished) = oneshot::channel();
         let log_bytes_max = LOG_FACTOR_MAX * u64::from(options.checkpoint_pages) * PAGE_AND_FRAME_HEADER;
         let mut worker = Worker {
+            finders,
+            checkpoint_pages: options.checkpoint_pages.into(),
+
             connection,
             names,
             log: beside(path, "-wal"),
@@ -141,7 +146,9 @@ const UNPOISONED: &str = "nothing panics while it holds the lock";
 struct Worker {
     connection: Connection,
     names: Names,
+    finders: Arc<Finders>,
     log: PathBuf,
+    checkpoint_pages: i64,
     log_bytes_max: u64,
     group_max: usize,
     _lock: FileLock,
@@ -159,14 +166,19 @@ impl Worker {
                 jobs.push(job);
             }
             self.group(jobs);
-            self.shorten_log();
+            if let Err(error) = self.copy_log_back() {
+                tracing::warn!(%error, "write-ahead log not copied back");
+            }
         }
     }
 
     fn group(&self, jobs: Vec<Job>) {
         match self.commit(&jobs) {
             // Whoever no longer waits for an answer has his write all the same.
-            Ok(made) => jobs.into_iter().zip(made).for_each(|(job, made)| drop(job.answer.send(Ok(made)))),
+            Ok(made) => {
+                self.finders.committed();
+                jobs.into_iter().zip(made).for_each(|(job, made)| drop(job.answer.send(Ok(made))));
+            }
             Err(error) => {
                 tracing::warn!(%error, "group of writes failed");
                 self.roll_back();
@@ -221,14 +233,26 @@ impl Worker {
         run().map(|_| ()).map_err(|error| in_use(&error))
     }
 
-    /// Readers that follow each other closely can keep the log from ever being reused.
-    fn shorten_log(&self) {
-        if std::fs::metadata(&self.log).is_ok_and(|log| log.len() > self.log_bytes_max) {
-            let sql = "-- writer::shorten_log\nPRAGMA wal_checkpoint(TRUNCATE)";
-            if let Err(error) = self.connection.query_row(sql, [], |_| Ok(())) {
-                tracing::warn!(%error, "write-ahead log not shortened");
-            }
+    /// Copies the write-ahead log back into the database when it is long enough, after the answers have left.
+    fn copy_log_back(&mut self) -> rusqlite::Result<()> {
+        let [pages, copied] = self.checkpoint("-- writer::copy_log_back\nPRAGMA wal_checkpoint(NOOP)")?;
+        if pages >= self.checkpoint_pages && copied < pages {
+            self.finders.release();
+            self.checkpoint("-- writer::copy_log_back\nPRAGMA wal_checkpoint(PASSIVE)")?;
         }
+        if std::fs::metadata(&self.log).is_ok_and(|log| log.len() > self.log_bytes_max) {
+            // Somebody else reads for a long time, such as a backup. The next try comes when the log is twice as long,
+            // because this one may have to wait for the reader in vain.
+            self.log_bytes_max = self.log_bytes_max.saturating_mul(2);
+            self.finders.release();
+            self.checkpoint("-- writer::copy_log_back\nPRAGMA wal_checkpoint(TRUNCATE)")?;
+        }
+        Ok(())
+    }
+
+    /// How many pages the log has, and how many of them are copied.
+    fn checkpoint(&self, sql: &str) -> rusqlite::Result<[i64; 2]> {
+        self.connection.prepare_cached(sql)?.query_row([], |row| Ok([row.get(1)?, row.get(2)?]))
     }
 }
 
