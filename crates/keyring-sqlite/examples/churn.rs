@@ -4,6 +4,8 @@
 //! Loads rows, then renews what is due as a keeper does (due in the order of risk, one group each), and reads rows by id
 //! before, during and after. Prints one line for each, with CPU time of the whole process and memory at its peak.
 
+#![expect(clippy::print_stdout, reason = "it is a program that prints what it measured")]
+
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

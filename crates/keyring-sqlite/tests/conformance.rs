@@ -4,8 +4,8 @@ use storekeeper_keyring::conformance::Subject;
 use storekeeper_keyring_sqlite::SqliteKeyring;
 
 fn subject() -> Subject {
-    let folder = tempfile::tempdir().unwrap();
-    let keyring = SqliteKeyring::open(&folder.path().join("storekeeper.db")).unwrap();
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let keyring = SqliteKeyring::open(&folder.path().join("storekeeper.db")).expect("an empty folder takes a keyring");
     Subject { keyring: Box::new(keyring), guard: Box::new(folder) }
 }
 

@@ -3,6 +3,12 @@
 //!
 //! The test starts itself again as the process that is killed.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test without the usual harness, which speaks by its output"
+)]
+
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! Opening: what is in the way is said in one line, and what was there before is there again.
 
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
 use std::path::Path;
 
 use storekeeper_keyring::conformance::{Rows, enroll, put};
