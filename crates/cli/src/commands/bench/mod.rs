@@ -1,0 +1,111 @@
+//! `storekeeper bench`: what this machine does, told beside the machine's own limit in the same run.
+//!
+//! Every bench runs its parts as processes of their own: what is measured is pinned to its cores, load and stub to the
+//! others. All of them speak over loopback. One line of JSON is printed last.
+
+mod bare;
+mod counting;
+mod drain;
+mod emulate;
+mod enroll;
+mod fill;
+mod http;
+mod keep;
+mod load;
+mod machine;
+mod made_up;
+mod part;
+mod place;
+mod process;
+mod read;
+mod renew;
+mod serve;
+mod stub;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::exit::{CommandError, CommandResult, Exit};
+use crate::output;
+
+/// Measure renewing, serving, reading or enrolling on this machine; nothing but loopback is touched.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Renew keys that are all due, against a stub of the Store; each renewal is on disk when it counts
+    Renew(renew::Renew),
+    /// Renew keys at the emulator, and sign with RSA on the same cores in turn
+    Serve(serve::Serve),
+    /// Read live keys from a keeper, and as many bytes from a bare server on the same cores in turn
+    Read(read::Read),
+    /// Enroll new keys in batches, or with --single one by one
+    Enroll(enroll::Enroll),
+    /// Be one process of a bench; what it is to do is read from stdin
+    #[command(hide = true)]
+    Part,
+}
+
+/// What every bench can be told.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// How many keys
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    keys: Option<u64>,
+    /// Where keys are kept: `sqlite:PATH`, a file that is not there yet [default: in a temporary directory]
+    #[arg(long, value_name = "URL")]
+    keyring: Option<String>,
+    /// How long is measured at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: Option<u64>,
+    /// How many cores the measured process is pinned to; load and stub run on the others
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    cores: u16,
+}
+
+impl Bench {
+    /// Runs the bench and prints what it found.
+    pub async fn run(self) -> CommandResult {
+        match self {
+            Self::Renew(renew) => report(&renew.run()?),
+            Self::Serve(serve) => report(&serve.run()?),
+            Self::Read(read) => report(&read.run()?),
+            Self::Enroll(enroll) => report(&enroll.run()?),
+            Self::Part => part::run().await,
+        }
+    }
+}
+
+/// One line, also on a terminal: programs read it.
+fn report(found: &impl Serialize) -> CommandResult {
+    output::print(&serde_json::to_string(found).map_err(failure)?)
+}
+
+/// Something that should not happen on a machine that is well.
+fn failure(error: impl std::fmt::Display) -> CommandError {
+    CommandError::new(Exit::Failure, error)
+}
+
+/// A bearer token for this run.
+fn token() -> String {
+    // The master key's generator: 32 random bytes as text.
+    storekeeper_keyring::seal::MasterKey::generate().to_text().expose().clone()
+}
+
+/// `count` per second, over `micros`.
+fn per_second(count: u64, micros: u64) -> f64 {
+    rounded(count as f64 * 1e6 / micros.max(1) as f64, 1)
+}
+
+/// CPU time of each of `count`, in microseconds.
+fn each(cpu_micros: u64, count: u64) -> f64 {
+    rounded(cpu_micros as f64 / count.max(1) as f64, 2)
+}
+
+/// `part` as a share of `whole`.
+fn ratio(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 { rounded(part / whole, 4) } else { 0.0 }
+}
+
+fn rounded(value: f64, digits: i32) -> f64 {
+    let scale = 10f64.powi(digits);
+    (value * scale).round() / scale
+}
