@@ -337,8 +337,15 @@ fn first_16(digest: &[u8]) -> [u8; 16] {
     digest[..16].try_into().expect("a SHA-256 digest has 32 bytes")
 }
 
-fn hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+/// Written in one go: fingerprints stand in every answer and every log line.
+fn hex(f: &mut fmt::Formatter<'_>, bytes: &[u8; 16]) -> fmt::Result {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 32];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    f.write_str(std::str::from_utf8(&text).expect("hexadecimal digits are ASCII"))
 }
 
 fn unhex(text: &str) -> Option<[u8; 16]> {
