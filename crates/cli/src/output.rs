@@ -90,7 +90,7 @@ impl Rows {
     /// The text, without spaces at line ends.
     pub fn text(&self) -> String {
         let text = self.0.to_string();
-        text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+        text.lines().map(flush_left).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -98,6 +98,11 @@ fn plain() -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table
+}
+
+/// Without the space that every cell has on its left.
+fn flush_left(line: &str) -> &str {
+    line.strip_prefix(' ').unwrap_or(line).trim_end()
 }
 
 /// Without control characters: a name is free text and must not drive a terminal.
@@ -123,18 +128,23 @@ pub fn counted(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
-/// A span by its two largest units: `3 days 4 h`, `5 min`, `40 s`.
+/// A span by its two largest units, rounded: `3 days 4 h`, `5 min`, `40 s`.
 pub fn span(span: Duration) -> String {
-    let seconds = span.as_secs();
+    let unit = match span.as_secs() {
+        0..60 => 1,
+        60..86_370 => 60,
+        _ => 3600,
+    };
+    let seconds = (span.as_secs() + unit / 2) / unit * unit;
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     let days_text = if days == 1 { String::from("1 day") } else { format!("{days} days") };
-    match (days, hours, minutes, seconds) {
-        (0, 0, 0, seconds) => format!("{seconds} s"),
-        (0, 0, minutes, _) => format!("{minutes} min"),
-        (0, hours, 0, _) => format!("{hours} h"),
-        (0, hours, minutes, _) => format!("{hours} h {minutes} min"),
-        (_, 0, _, _) => days_text,
-        (_, hours, _, _) => format!("{days_text} {hours} h"),
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, 0) => format!("{hours} h"),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (_, 0, _) => days_text,
+        (_, hours, _) => format!("{days_text} {hours} h"),
     }
 }
 
@@ -181,7 +191,10 @@ mod tests {
             (3600, "1 h"),
             (3660, "1 h 1 min"),
             (86_400, "1 day"),
+            (86_369, "23 h 59 min"),
+            (86_370, "1 day"),
             (90_000, "1 day 1 h"),
+            (86_400 * 7 - 12, "7 days"),
             (86_400 * 30, "30 days"),
         ] {
             assert_eq!(span(Duration::from_secs(seconds)), text);
@@ -202,6 +215,6 @@ mod tests {
         let mut rows = Rows::new(["USER", "KEYS"]).numbers(&[1]);
         rows.add(["a\u{1b}[31m", "7"]);
         rows.add(["b", "10"]);
-        assert_eq!(rows.text(), " USER    KEYS\n a\u{fffd}[31m     7\n b         10");
+        assert_eq!(rows.text(), "USER   KEYS\na\u{fffd}[31m     7\nb        10");
     }
 }

@@ -25,7 +25,7 @@ const CLOCK: &str = "/control/v1/clock";
 ///
 /// # Errors
 /// What the emulator says.
-pub async fn advance(control: &Remote, target: &Target, span: Duration, wish: &Value) -> CommandResult {
+pub(crate) async fn advance(control: &Remote, target: &Target, span: Duration, wish: &Value) -> CommandResult {
     let from = control.get::<ClockState>(CLOCK).await?.now;
     let population = Population::of(target)?;
     let mut screen = Screen::new(from, span);

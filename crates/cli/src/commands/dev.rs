@@ -18,6 +18,7 @@ use super::emulate::{self, EmulatorArgs};
 use crate::compose;
 use crate::exit::{CommandError, CommandResult, Exit};
 use crate::first_keys::FirstKeys;
+use crate::output::{self, count};
 use crate::ready::{Ready, STATE_DIR, write_by_rename, write_secret};
 
 /// The one app of `dev`.
@@ -117,7 +118,7 @@ impl Dev {
                 .write(file)
                 .map_err(|error| CommandError::new(Exit::Usage, format!("{}: {error}", file.display())))?;
         }
-        greet(&ready, &self.data_dir, enrolled, &state.first_keys());
+        output::print(&greeting(&ready, &self.data_dir, enrolled, &state.first_keys()))?;
         super::until_told_to_stop().await;
         server.shutdown().await;
         keeper.shutdown().await;
@@ -243,31 +244,51 @@ fn random_token() -> Secret<String> {
     MasterKey::generate().to_text()
 }
 
-#[expect(clippy::print_stdout, reason = "the greeting is what the command is for")]
-fn greet(ready: &Ready, dir: &Path, enrolled: u64, first_keys: &FirstKeys) {
-    let keys = first_keys.count();
+/// What a person sees once everything runs.
+fn greeting(ready: &Ready, dir: &Path, enrolled: u64, first_keys: &FirstKeys) -> String {
     let text = |address: &Option<String>| address.clone().unwrap_or_default();
-    let (listen, control) = (text(&ready.listen), text(&ready.control));
+    let (listen, admin) = (text(&ready.listen), text(&ready.admin_listen));
+    let (http, https, control) = (text(&ready.http), text(&ready.https), text(&ready.control));
     let token = dir.join("dev.token");
-    let token = token.display();
-    println!("storekeeper dev");
-    println!();
-    println!("  keeper     http://{listen}    admin http://{}", text(&ready.admin_listen));
-    println!("  Store      http://{}    https://{}", text(&ready.http), text(&ready.https));
-    println!("  control    http://{control}");
-    println!("  state      {}    delete it to start over", dir.display());
-    println!("  players    {keys} keys enrolled, {enrolled} of them now");
-    println!();
-    println!("A live key, at any moment:");
-    println!(
-        "  curl -sH \"Authorization: Bearer $(cat {token})\" http://{listen}/v1/apps/{APP}/users/player-0001/keys/collections"
-    );
-    println!();
-    println!("Enroll a key of your own (the emulated Store mints it):");
-    println!(
-        "  curl -s http://{control}/control/v1/keys -d '{{\"kind\":\"collections\",\"user_id\":\"me\"}}' | curl -sX PUT -H \"Authorization: Bearer $(cat {token})\" -H 'Content-Type: application/json' -d @- http://{listen}/v1/apps/{APP}/users/me/keys/collections"
-    );
-    println!();
-    println!("Two months in a minute:");
-    println!("  storekeeper clock advance 60d --watch");
+    let (token, keys) = (token.display(), count(first_keys.count()));
+    let is_usual_dir = dir == Path::new(STATE_DIR);
+    let told = if is_usual_dir { String::new() } else { format!(" --ready-file {}", dir.join("ready.json").display()) };
+    let dir = dir.display();
+    let bearer = format!("-H \"Authorization: Bearer $(cat {token})\"");
+    let users = format!("http://{listen}/v1/apps/{APP}/users");
+    format!(
+        r#"storekeeper dev
+
+  keeper    http://{listen}    admin http://{admin}
+  Store     http://{http}    https://{https}
+  control   http://{control}
+  state     {dir}    delete it to start over
+  players   {keys} keys, {enrolled} of them enrolled now
+
+A live key, at any moment:
+  curl -s {bearer} {users}/player-0001/keys/collections
+
+Enroll a key of your own (the emulated Store mints it):
+  curl -s http://{control}/control/v1/keys -d '{{"kind":"collections","user_id":"me"}}' | sed 's/.*\("key":"[^"]*"\).*/{{\1}}/' | curl -s -X PUT {bearer} -H 'Content-Type: application/json' -d @- {users}/me/keys/collections
+
+Two months in a minute:
+  storekeeper clock advance 60d --watch{told}
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_greeting_reads_the_token_from_its_file_and_names_an_unusual_place() {
+        let ready = Ready { listen: Some(String::from("127.0.0.1:1")), ..Ready::default() };
+        let greeting = |dir: &str| greeting(&ready, Path::new(dir), 4, &FirstKeys::default());
+        let usual = greeting(STATE_DIR);
+        assert!(usual.contains("$(cat .storekeeper/dev.token)\" http://127.0.0.1:1/v1/apps/mygame/users/player-0001"));
+        assert!(usual.contains(r#"sed 's/.*\("key":"[^"]*"\).*/{\1}/'"#), "{usual}");
+        assert!(usual.ends_with("clock advance 60d --watch\n"));
+        assert!(greeting("/tmp/d").ends_with("clock advance 60d --watch --ready-file /tmp/d/ready.json\n"));
+    }
 }

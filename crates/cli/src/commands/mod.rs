@@ -113,8 +113,12 @@ impl CommandLine {
     }
 }
 
-/// Logs where everything listens, and writes the ready file.
+/// Writes the ready file, then logs where everything listens.
 fn tell_ready(ready: &Ready, file: Option<&Path>) -> CommandResult {
+    if let Some(file) = file {
+        let written = ready.write(file);
+        written.map_err(|error| CommandError::new(Exit::Usage, format!("{}: {error}", file.display())))?;
+    }
     tracing::info!(
         listen = ready.listen,
         admin_listen = ready.admin_listen,
@@ -123,8 +127,7 @@ fn tell_ready(ready: &Ready, file: Option<&Path>) -> CommandResult {
         control = ready.control,
         "ready"
     );
-    let Some(file) = file else { return Ok(()) };
-    ready.write(file).map_err(|error| CommandError::new(Exit::Usage, format!("{}: {error}", file.display())))
+    Ok(())
 }
 
 /// Removes a ready file: nothing is ready any more.

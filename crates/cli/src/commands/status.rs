@@ -77,10 +77,13 @@ fn problems(stats: &Stats) -> Vec<String> {
 fn of_app(name: &str, app: &AppStats, stats: &Stats) -> Vec<String> {
     let mut problems = Vec::new();
     if let Some(reason) = &app.paused {
-        let since = app.paused_since.map(|at| format!(" since {}", relative(at, stats.now))).unwrap_or_default();
+        let since = app
+            .paused_since
+            .map(|at| format!(" since {} ({})", instant(at), relative(at, stats.now)))
+            .unwrap_or_default();
         let detail = app.paused_detail.as_deref().filter(|detail| !detail.is_empty());
         let detail = detail.map(|detail| format!(": {}", safe(detail))).unwrap_or_default();
-        problems.push(format!("{name} is paused{since} ({}){detail}; {}", safe(reason), remedy(reason, name)));
+        problems.push(format!("{name} is paused{since}, reason {}{detail}; {}", safe(reason), remedy(reason, name)));
     }
     if app.keys.lapsed > 0 {
         let keys = counted(app.keys.lapsed, "key");
@@ -151,7 +154,7 @@ mod tests {
             ..AppStats::default()
         };
         let expected = [
-            "mygame is paused since 2 h ago (credential): Entra refused the credential; renew the app's secret",
+            "mygame is paused since 2026-01-31T10:00:00Z (2 h ago), reason credential: Entra refused the credential; renew the app's secret",
             "2 keys expired",
             "1 key past the policy's deadline",
             "`storekeeper app resume mygame --condemn`",

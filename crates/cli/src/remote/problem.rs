@@ -46,8 +46,7 @@ impl Problem {
 
     fn who(&self) -> String {
         match (self.act.as_str(), self.retry_after) {
-            ("user", _) => String::from("user, the player has to mint a new key"),
-            ("wait", Some(seconds)) => format!("wait, try again in {seconds} s"),
+            ("wait", Some(seconds)) => format!("wait {seconds} s"),
             (act, _) => safe(act),
         }
     }
@@ -97,10 +96,10 @@ mod tests {
     fn documents_become_one_line() {
         let revoked =
             r#"{"title":"t","detail":"the Store refuses this key for good","code":"key_revoked","act":"user"}"#;
-        let line = "the Store refuses this key for good [key_revoked; act: user, the player has to mint a new key]";
+        let line = "the Store refuses this key for good [key_revoked; act: user]";
         check(410, revoked, Exit::Refused, line);
         let busy = r#"{"title":"too many","code":"too_many_requests","act":"wait","retry_after":1}"#;
-        check(429, busy, Exit::Unavailable, "too many [too_many_requests; act: wait, try again in 1 s]");
+        check(429, busy, Exit::Unavailable, "too many [too_many_requests; act: wait 1 s]");
         check(
             404,
             r#"{"detail":"no such key","code":"key_not_found","act":"caller"}"#,

@@ -51,5 +51,5 @@ fn told(enrolled: &Enrolled) -> String {
         other => other,
     };
     let (expires, renews) = (instant_or_dash(enrolled.key.expires_at), instant_or_dash(enrolled.key.renew_at));
-    format!("{user}'s {kind} key {} {what}\nexpires {expires}, is renewed {renews}", enrolled.enrolled)
+    format!("{user}'s {kind} key {} {what}\nexpires {expires}, due {renews}", enrolled.enrolled)
 }

@@ -141,7 +141,7 @@ impl Printed {
 
 fn table(keys: &[Key]) -> Rows {
     let mut rows =
-        Rows::new(["APP", "USER", "SLOT", "KIND", "STATE", "PROVEN", "REFUSED", "EXPIRES", "RENEWED", "FINGERPRINT"]);
+        Rows::new(["APP", "USER", "SLOT", "KIND", "STATE", "PROVEN", "REFUSED", "EXPIRES", "DUE", "FINGERPRINT"]);
     for key in keys {
         rows.add([
             key.app.as_str(),

@@ -168,7 +168,7 @@ async fn stream(renewer: &Renewer) -> CommandResult {
         return Ok(());
     }
     let left = tally.lines() - tally.of(Word::Renewed) - tally.of(Word::Kept);
-    Err(CommandError::new(Exit::Problems, format!("{} were not renewed", output::counted(left, "line"))))
+    Err(CommandError::new(Exit::Problems, format!("{} not renewed", output::counted(left, "line"))))
 }
 
 fn told(tally: &Tally) -> String {

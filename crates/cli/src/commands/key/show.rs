@@ -59,7 +59,7 @@ pub(super) fn table(key: &Key) -> Rows {
     rows.add(["certificate", &key.certificate]);
     rows.add(["issued", &instant(key.issued_at)]);
     rows.add(["expires", &instant_or_dash(key.expires_at)]);
-    rows.add(["renewed", &instant_or_dash(key.renew_at)]);
+    rows.add(["due", &instant_or_dash(key.renew_at)]);
     if let Some(newcomer) = &key.newcomer {
         rows.add(["newcomer", newcomer]);
     }
