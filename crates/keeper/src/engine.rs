@@ -129,6 +129,8 @@ pub struct Engine {
     tickets: Tickets,
     tenants: Vec<(String, usize)>,
     attempts: HashMap<KeyId, Attempt>,
+    /// Fetched a little before its time; waits until then.
+    backing_off: BTreeMap<(Timestamp, KeyId), Candidate>,
     /// Refused once, waiting for a fresh ticket.
     fresh_waiting: BTreeMap<TicketIndex, Vec<Candidate>>,
     /// Given back undecided; not fetched again before the next regular scan.
@@ -163,6 +165,7 @@ impl Engine {
             tickets: Tickets::default(),
             tenants: Vec::new(),
             attempts: HashMap::new(),
+            backing_off: BTreeMap::new(),
             fresh_waiting: BTreeMap::new(),
             released: HashSet::new(),
             in_flight: 0,
@@ -257,7 +260,9 @@ impl Engine {
             .chain(self.lines_without_ticket())
             .filter_map(|ticket| self.tickets.get(ticket).wake_at());
         let skew = if self.skewed { self.skew_probe_at } else { None };
-        let instants = lines.chain(apps).chain(scan).chain(tickets).chain(self.settle_at).chain(skew);
+        let backing_off = self.backing_off.keys().map(|(at, _)| *at).next();
+        let instants =
+            lines.chain(backing_off).chain(apps).chain(scan).chain(tickets).chain(self.settle_at).chain(skew);
         instants.filter(|at| *at > now).min()
     }
 
@@ -310,16 +315,16 @@ impl Engine {
             }
             Event::Probes(app, records) => {
                 let probe = pausing::choose_probe(records);
-                self.queue_extra(app, probe.into_iter().collect(), Cause::Probe);
+                self.queue_extra(app, probe.into_iter().collect(), Cause::Probe, now);
             }
-            Event::Witnesses(app, records) => self.queue_extra(app, records, Cause::Witness),
+            Event::Witnesses(app, records) => self.queue_extra(app, records, Cause::Witness, now),
             Event::Finished(finished) => self.finished(*finished, now, actions),
             Event::Ticket(ticket, result) => self.ticket_came(ticket, result, now, actions),
             Event::Settled(results) => self.settled(&results, actions),
             Event::SettleFailed(writes) => self.settle_failed(writes, now),
             Event::SaveFailed(app) => self.apps[app.0].save_at = Some(now + RETRY_PAUSE),
             Event::Changed(due_at) => self.changed(due_at, now),
-            Event::Ask(waiter, record) => self.ask(waiter, record, actions),
+            Event::Ask(waiter, record) => self.ask(waiter, record, now, actions),
             Event::AskTicket(waiter, app, audience) => self.ask_ticket(waiter, app, audience, now, actions),
             Event::Order(waiter, app, order) => self.order(waiter, app, order, now, actions),
             Event::Counted(app, population) => self.apps[app.0].population = population,
@@ -336,6 +341,10 @@ impl Engine {
             self.scanning.until = None;
             self.settle_at = self.settle_at.map(|at| at.min(now));
             self.skew_probe_at = self.skew_probe_at.map(|at| at.min(now));
+            // Their time was told by the wrong clock.
+            for candidate in std::mem::take(&mut self.backing_off).into_values() {
+                self.attempts.remove(&candidate.record.id);
+            }
         }
         self.last_now = now;
     }
@@ -356,6 +365,7 @@ impl Engine {
         if self.settle_at.is_some_and(|at| at <= now) {
             self.settle_at = None;
         }
+        self.queue_what_came_due(now);
     }
 
     fn scanned(&mut self, due: Due, now: Timestamp) {
@@ -369,18 +379,28 @@ impl Engine {
         self.scanning.at = due.next_due_at.map(|at| at.max(next));
         for record in due.records {
             if let Some(app) = self.names.get(&record.identity.app).copied() {
-                self.enqueue(Candidate { record: Box::new(record), app, cause: Cause::Due, again: None });
+                self.enqueue(Candidate { record: Box::new(record), app, cause: Cause::Due, again: None }, now);
             }
         }
+        self.queue_what_came_due(now);
     }
 
-    fn queue_extra(&mut self, app: AppIndex, records: Vec<Record>, cause: Cause) {
-        for record in records {
-            self.enqueue(Candidate { record: Box::new(record), app, cause, again: None });
+    /// What backs off was told to wait, by the Store or by us: it is not a tick too early as a key in its window may be.
+    fn queue_what_came_due(&mut self, now: Timestamp) {
+        while let Some(entry) = self.backing_off.first_entry().filter(|entry| entry.key().0 <= now) {
+            let candidate = entry.remove();
+            let line = self.routes[&(candidate.app, candidate.record.identity.kind)];
+            self.lines[line].queue.push(candidate);
         }
     }
 
-    fn enqueue(&mut self, candidate: Candidate) {
+    fn queue_extra(&mut self, app: AppIndex, records: Vec<Record>, cause: Cause, now: Timestamp) {
+        for record in records {
+            self.enqueue(Candidate { record: Box::new(record), app, cause, again: None }, now);
+        }
+    }
+
+    fn enqueue(&mut self, candidate: Candidate, now: Timestamp) {
         let id = candidate.record.id;
         if self.attempts.contains_key(&id) {
             return;
@@ -393,6 +413,10 @@ impl Engine {
             verdict: None,
         };
         self.attempts.insert(id, attempt);
+        if let Some(at) = backs_off_until(&candidate, now) {
+            self.backing_off.insert((at, id), candidate);
+            return;
+        }
         let line = self.routes[&(candidate.app, candidate.record.identity.kind)];
         self.lines[line].queue.push(candidate);
     }
@@ -404,7 +428,7 @@ impl Engine {
         self.scanning.at = Some(self.scanning.at.map_or(at, |known| known.min(at)));
     }
 
-    fn ask(&mut self, waiter: Waiter, record: Box<Record>, actions: &mut Vec<Action>) {
+    fn ask(&mut self, waiter: Waiter, record: Box<Record>, now: Timestamp, actions: &mut Vec<Action>) {
         let Some(app) = self.names.get(&record.identity.app).copied() else {
             actions.push(Action::Reply(waiter, Asked::Overtaken));
             return;
@@ -414,7 +438,10 @@ impl Engine {
             return;
         }
         let id = record.id;
-        self.enqueue(Candidate { record, app, cause: Cause::Asked, again: None });
+        if self.backing_off.extract_if(.., |(_, waiting), _| *waiting == id).next().is_some() {
+            self.attempts.remove(&id);
+        }
+        self.enqueue(Candidate { record, app, cause: Cause::Asked, again: None }, now);
         self.attempts.get_mut(&id).expect("just enqueued, or under way").waiters.push(waiter);
     }
 
@@ -643,4 +670,13 @@ impl Engine {
     fn jitter(&mut self) -> f64 {
         self.rng.random()
     }
+}
+
+/// Until when a row that failed or was refused wants to be left alone. Not one that somebody asked for, nor one whose
+/// time no back-off could have told (the scan found it because a wrong clock wrote it).
+fn backs_off_until(candidate: &Candidate, now: Timestamp) -> Option<Timestamp> {
+    let record = &candidate.record;
+    let backs_off = record.failures > 0 || record.state.refused().is_some();
+    let within_a_tick = |at: &Timestamp| *at > now && *at <= now + TICK;
+    record.next_attempt_at.filter(within_a_tick).filter(|_| backs_off && candidate.cause == Cause::Due)
 }
