@@ -38,7 +38,7 @@ pub(crate) struct EnrollLine<'a> {
     key: Cow<'a, str>,
 }
 
-/// What became of a line. A line that failed has `code`, `act` and `detail` instead of `outcome` and `fingerprint`.
+/// What became of a line.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct EnrolledLine<'a> {
     /// `new`, `known`, `replaced` or `waiting`.

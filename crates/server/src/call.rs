@@ -49,6 +49,7 @@ impl Call {
     pub(crate) fn app(&self, scope: Scope) -> Result<&AppName, Problem> {
         self.caller.demand(scope)?;
         let name = self.segment("{app}")?;
+        // No app's name has a character that this could change.
         self.allowed_app(&String::from_utf8_lossy(&name))
     }
 

@@ -5,8 +5,10 @@ use std::sync::LazyLock;
 use axum::response::{IntoResponse, Response as Answer};
 use bytes::Bytes;
 use http::{HeaderValue, header};
+use utoipa::PartialSchema;
+use utoipa::ToSchema;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, OneOfBuilder, SchemaType, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
     Components, ContentBuilder, Info, License, OpenApi, PathItem, Ref, RefOr, Required, Response, ResponseBuilder,
@@ -16,7 +18,7 @@ use utoipa::openapi::{
 use crate::call::Call;
 use crate::caller::Scope;
 use crate::code::{self, Act, ProblemCode};
-use crate::problem::Problem;
+use crate::problem::{Line, Problem};
 use crate::router::{admin_routes, data_routes};
 
 /// Get this document.
@@ -43,6 +45,7 @@ pub fn openapi() -> OpenApi {
     document.info = info();
     let components = document.components.get_or_insert_with(Components::new);
     components.schemas.insert("Problem".into(), problem_schema().into());
+    components.schemas.insert(Line::name().into(), Line::schema());
     let bearer =
         HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("16 to 512 visible ASCII characters"));
     components.security_schemes.insert("token".into(), SecurityScheme::Http(bearer.build()).into());
@@ -80,11 +83,30 @@ fn describe(path: &str, operation: &mut Operation) {
             Some([operation.description.take(), scope].into_iter().flatten().collect::<Vec<_>>().join("\n\n"));
         operation.security = Some(vec![SecurityRequirement::new("token", [] as [String; 0])]);
     }
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        body.required = Some(if contract.may_be_empty { Required::False } else { Required::True });
+    }
+    if operation.tags.iter().flatten().any(|tag| tag == "batches") {
+        describe_lines(operation);
+    }
     for row in code::ALL {
         let same_status: Vec<_> = contract.codes().filter(|code| code.status == row.status).collect();
         if !same_status.is_empty() {
             operation.responses.responses.insert(row.status.to_string(), RefOr::T(problem_response(&same_status)));
         }
+    }
+}
+
+/// Every answer line has a number and a status, and a line that failed has a code.
+fn describe_lines(operation: &mut Operation) {
+    let Some(RefOr::T(response)) = operation.responses.responses.get_mut("200") else { return };
+    for content in response.content.values_mut() {
+        let RefOr::T(content) = content else { continue };
+        let Some(answer) = content.schema.take() else { continue };
+        let number = ObjectBuilder::new().property("line", integer()).property("status", integer());
+        let number = number.required("line").required("status");
+        let carried_out = AllOfBuilder::new().item(number).item(answer);
+        content.schema = Some(OneOfBuilder::new().item(carried_out).item(Ref::from_schema_name(Line::name())).into());
     }
 }
 
@@ -167,6 +189,8 @@ fn parameter(name: &str, place: ParameterIn, required: Required, told: &str, sch
 struct Contract {
     scope: Option<&'static str>,
     is_open: bool,
+    /// Whether the body may be left out.
+    may_be_empty: bool,
     query: &'static [&'static str],
     codes: Vec<&'static ProblemCode>,
 }
@@ -216,10 +240,11 @@ fn contract(operation_id: &str) -> Contract {
     let scoped = |scope: Scope, query: &'static [&'static str], codes: &[&[&'static ProblemCode]]| Contract {
         scope: Some(scope.as_str()),
         is_open: false,
+        may_be_empty: false,
         query,
         codes: codes.concat(),
     };
-    let open = |codes| Contract { scope: None, is_open: true, query: &[], codes };
+    let open = |codes| Contract { scope: None, is_open: true, may_be_empty: false, query: &[], codes };
     match operation_id {
         "enroll_key" => scoped(Scope::KeyWrite, &["slot"], &[APP, USER, KIND, TEXT, ENROLL]),
         "get_key" => {
@@ -236,14 +261,13 @@ fn contract(operation_id: &str) -> Contract {
         "stats" => scoped(Scope::KeyRead, &[], &[STATS]),
         "get_ticket" => Contract {
             scope: Some("ticket:client, or ticket:service for `service`"),
-            is_open: false,
-            query: &[],
             codes: [APP, TICKET].concat(),
+            ..scoped(Scope::TicketClient, &[], &[])
         },
         "pause_app" | "acquit_app" => scoped(Scope::Admin, &[], &[APP, ORDER]),
-        "resume_app" => scoped(Scope::Admin, &[], &[APP, ORDER, TEXT]),
+        "resume_app" => Contract { may_be_empty: true, ..scoped(Scope::Admin, &[], &[APP, ORDER, TEXT]) },
         "scrape" => scoped(Scope::MetricsRead, &[], &[&[&code::FORBIDDEN, &code::QUERY_INVALID]]),
-        "openapi" => Contract { scope: None, is_open: false, query: &[], codes: vec![&code::QUERY_INVALID] },
+        "openapi" => Contract { is_open: false, ..open(vec![&code::QUERY_INVALID]) },
         "livez" => open(Vec::new()),
         "readyz" => open(vec![&code::NOT_READY, &code::SHUTTING_DOWN]),
         other => unreachable!("the operation `{other}` promises nothing, which a test would have met"),

@@ -45,7 +45,7 @@ pub(crate) async fn pause(call: Call) -> Result<Response, Problem> {
     path = "/v1/admin/apps/{app}/resume",
     operation_id = "resume_app",
     tag = "admin",
-    request_body(content = Option<ResumeBody>, content_type = "application/json"),
+    request_body = ResumeBody,
     responses((status = 200, description = "resumed", body = OrderAnswer))
 )]
 pub(crate) async fn resume(call: Call, body: Body) -> Result<Response, Problem> {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use storekeeper_keeper::{EnrollError, OrderError, ReadError, RenewError, TicketError};
 use storekeeper_keyring::KeyringError;
 use storekeeper_model::IdentityError;
+use utoipa::ToSchema;
 
 use crate::caller::Scope;
 use crate::code::{self, ProblemCode};
@@ -54,13 +55,19 @@ struct Document<'a> {
     reason: Option<&'a str>,
 }
 
-/// The line, in the order of its members.
-#[derive(Serialize)]
-struct Line<'a> {
+/// What a batch says to a line that was not carried out.
+#[derive(Serialize, ToSchema)]
+#[schema(as = LineProblem)]
+pub(crate) struct Line<'a> {
+    /// The number of the line, from 1; blank lines count.
     line: u64,
+    /// The HTTP status that a single request would have been answered with.
     status: u16,
+    /// The stable word.
     code: &'a str,
+    /// Who must act.
     act: &'a str,
+    /// One sentence for a person.
     detail: &'a str,
 }
 
