@@ -149,6 +149,7 @@ async fn above_the_cap_a_connection_waits_for_its_turn() {
     assert!(within(SHORT, second.read(&mut byte)).await.is_none(), "the place is taken");
     drop(first);
     assert!(read_to_end(&mut second).await.starts_with("HTTP/1.1 200 OK\r\n"));
+    drop(second);
     running.shutdown().await;
 }
 
