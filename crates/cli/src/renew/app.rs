@@ -8,15 +8,21 @@ use storekeeper_clock::Clock;
 use storekeeper_keeper::AppConfig;
 use storekeeper_model::{ClientId, KeyId, KeyKind, StoreIdKey, Timestamp};
 use storekeeper_policy::{Guard, RenewalPolicy};
+use tokio::sync::Semaphore;
 
 use super::gate::Gate;
 use super::tickets::{Authority, Tickets};
+
+/// At most this many refused keys wait for a fresh ticket; past that nothing new is tried with the old one.
+const FRESH_WAITING_MAX: usize = 64;
 
 /// Everything that keys of one client ID share.
 pub(super) struct App {
     pub(super) client_id: ClientId,
     pub(super) policy: RenewalPolicy,
     pub(super) tickets: Tickets,
+    /// A place for each refused key that waits for a fresh ticket.
+    pub(super) fresh: Semaphore,
     collections: Gate,
     purchase: Gate,
     guard: Mutex<GuardState>,
@@ -72,6 +78,7 @@ impl App {
             collections: gate(seed),
             purchase: gate(seed ^ 1),
             tickets: Tickets::new(config, authority, transport, Arc::clone(clock), patience),
+            fresh: Semaphore::new(FRESH_WAITING_MAX),
             guard: Mutex::default(),
             keeps_going: false,
         }

@@ -26,6 +26,8 @@ const ATTEMPTS_MAX: u32 = 4;
 /// The wait after the first failure, doubled with each further one.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 
+const OPEN: &str = "no semaphore is ever closed";
+
 /// Which keys are renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
@@ -137,6 +139,7 @@ impl Renewer {
 
     async fn attempts(&self, app: &App, key: &StoreIdKey) -> Verdict {
         let (mut floor, mut failures) = (None, 0);
+        let mut _fresh_place = None;
         loop {
             let answer = match self.attempt(app, key, floor).await {
                 Ok(answer) => answer,
@@ -145,7 +148,10 @@ impl Renewer {
             match self.learn(app, key, answer) {
                 Meaning::Renewed(successor) => return Verdict::renewed(*successor),
                 // Not issued after the refusal, so it may be the ticket that was refused.
-                Meaning::Refused(_) if floor.is_none() => floor = Some(self.clock.now()),
+                Meaning::Refused(_) if floor.is_none() => {
+                    floor = Some(self.clock.now());
+                    _fresh_place = Some(app.fresh.acquire().await.expect(OPEN));
+                }
                 Meaning::Refused(error) => return told(Word::Refused, &error),
                 Meaning::WrongClient(error) => {
                     app.wrong_client();
@@ -168,11 +174,19 @@ impl Renewer {
     async fn attempt(&self, app: &App, key: &StoreIdKey, floor: Option<Timestamp>) -> Result<RenewalAnswer, Verdict> {
         let paused = |halt: super::app::Halt| Verdict::other(Word::Failed, "app_paused", halt.told());
         let no_ticket = |fault: super::tickets::Fault| Verdict::other(Word::Failed, fault.code, fault.detail);
-        // Asked for before a place is taken: a fresh ticket may take a minute, and others need none.
-        if app.halted().is_none() {
-            app.tickets.get(floor).await.map_err(no_ticket)?;
-        }
-        let _place = self.permits.acquire().await.expect("the semaphore is never closed");
+        let _place = loop {
+            // Waited for before a place is taken: a fresh ticket may take a minute, and others need none.
+            if app.halted().is_none() {
+                if floor.is_none() {
+                    drop(app.fresh.acquire().await.expect(OPEN));
+                }
+                app.tickets.get(floor).await.map_err(no_ticket)?;
+            }
+            let place = self.permits.acquire().await.expect(OPEN);
+            if floor.is_some() || app.fresh.available_permits() > 0 {
+                break place;
+            }
+        };
         app.halted().map_or(Ok(()), |halt| Err(paused(halt)))?;
         app.gate(key.kind()).pass().await.map_err(|gave_up| {
             Verdict::other(

@@ -1,0 +1,144 @@
+//! A `storekeeper dev` of its own in a temporary directory, and the binary to talk to it with.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// A place to run commands in.
+pub(crate) struct Place {
+    dir: TempDir,
+}
+
+/// A server that runs until it is dropped.
+pub(crate) struct Server {
+    child: Child,
+    /// What it said until it was ready.
+    pub(crate) said: String,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub(crate) struct Done {
+    /// Its exit code.
+    pub(crate) code: Option<i32>,
+    /// Its stdout.
+    pub(crate) out: String,
+    /// Its stderr.
+    pub(crate) err: String,
+}
+
+impl Done {
+    /// Its stdout as JSON.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Demands success.
+    pub(crate) fn ok(self) -> Self {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self
+    }
+
+    /// Demands this exit code, and one line that holds these words.
+    pub(crate) fn fails(self, code: i32, words: &str) -> Self {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(self.err.contains(words), "`{words}` is missing: {self:?}");
+        self
+    }
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Done {
+        self.run_with(arguments, "")
+    }
+
+    /// Runs a command to its end, with this on its stdin.
+    pub(crate) fn run_with(&self, arguments: &[&str], input: &str) -> Done {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_owned());
+        // A command that does not read to its end closes the pipe, which is its right.
+        let feeder = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
+        let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+        feeder.join().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Done { code: status.code(), out: text(stdout), err: text(stderr) }
+    }
+
+    /// Starts `dev` on free ports with the state of this place.
+    pub(crate) fn dev(&self, players: &str) -> Server {
+        let free = ["--listen", "--admin-listen", "--http", "--https", "--control"].map(|option| [option, FREE]);
+        self.serve(&[&["dev", "--log-level", "error", "--players", players][..], free.as_flattened()].concat())
+    }
+
+    /// Starts a server; it is ready when this returns.
+    pub(crate) fn serve(&self, arguments: &[&str]) -> Server {
+        let mut command = self.command(arguments);
+        let is_dev = arguments[0] == "dev";
+        let (stdout, stderr) =
+            if is_dev { (Stdio::piped(), Stdio::inherit()) } else { (Stdio::null(), Stdio::piped()) };
+        let mut child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn().unwrap();
+        let said = match (child.stdout.take(), child.stderr.take()) {
+            (Some(stdout), _) => said_until(stdout, "clock advance"),
+            (_, Some(stderr)) => said_until(stderr, "ready"),
+            _ => unreachable!("one of them is piped"),
+        };
+        Server { child, said }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_storekeeper"));
+        command.args(arguments).current_dir(self.path());
+        command
+    }
+}
+
+/// Any free port.
+pub(crate) const FREE: &str = "127.0.0.1:0";
+
+/// Reads until a line says that the server is ready, and goes on reading so that the server is never held up.
+fn said_until(pipe: impl std::io::Read + Send + 'static, words: &str) -> String {
+    let mut lines = BufReader::new(pipe).lines();
+    let mut said = String::new();
+    loop {
+        let line = lines.next().unwrap_or_else(|| panic!("it ended before it was ready: {said}")).unwrap();
+        said.push_str(&line);
+        said.push('\n');
+        if line.contains(words) {
+            break;
+        }
+    }
+    std::thread::spawn(move || lines.for_each(drop));
+    said
+}
+
+impl Server {
+    /// Asks it to end, and demands that it does so in good order.
+    pub(crate) fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.code(), Some(0), "{status}");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
