@@ -35,6 +35,13 @@ const NEEDS: &[Need] = &[
         advice: "install git",
     },
     Need {
+        name: "curl",
+        purpose: "executes the commands of README.md",
+        probe: &["curl", "--version"],
+        package: "curl",
+        advice: "install curl",
+    },
+    Need {
         name: "strace",
         purpose: "shows that no answer leaves before its row is on disk",
         probe: &["strace", "-f", "-o", "/dev/null", "true"],
