@@ -21,6 +21,7 @@ pub use error::{Code, EnrollError, OrderError, ReadError, RenewError, TicketErro
 pub use keeper::Keeper;
 pub use shell::probes;
 pub use start::StartError;
+pub use storekeeper_policy::Standing;
 pub use view::{
     AppStats, EnrollOutcome, EnrollRequest, Enrolled, KeyPage, KeyView, KindStats, ListQuery, LiveKey, SignedSpan,
     Stats, TicketView,

@@ -1,9 +1,8 @@
 //! Many keys at a glance: the list and the statistics.
 
 use axum::response::Response;
-use storekeeper_keeper::{KeyPage, ListQuery};
+use storekeeper_keeper::{KeyPage, ListQuery, Standing};
 use storekeeper_model::{AppName, Timestamp};
-use storekeeper_policy::Standing;
 
 use crate::answer::{PageAnswer, StatsAnswer};
 use crate::call::Call;
