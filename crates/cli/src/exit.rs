@@ -1,4 +1,4 @@
-//! How a command ends: exit codes are a contract (design.md 4.1), and a failure is one line that says what to do.
+//! How a command ends: exit codes are a contract (docs/reference/cli.md), and a failure is one line that says what to do.
 
 use std::fmt;
 use std::process::ExitCode;

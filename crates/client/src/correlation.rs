@@ -12,7 +12,7 @@ use crate::scrub::scrubbed;
 /// The header that carries a vector in both directions.
 pub(crate) const MS_CV: &str = "ms-cv";
 
-/// A correlation vector (`MS-CV`, protocol.md 8): seeded once per renewal, incremented before each attempt.
+/// A correlation vector (`MS-CV`, store.md 8): seeded once per renewal, incremented before each attempt.
 ///
 /// ```
 /// use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -95,7 +95,7 @@ impl fmt::Display for CorrelationVector {
 }
 
 /// The names that the Store gave to an answer: what its support asks for. Each is kept as it came, however malformed
-/// (protocol.md 8), but bounded to 128 characters and scrubbed.
+/// (store.md 8), but bounded to 128 characters and scrubbed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Correlation {
     /// `MS-CorrelationId`

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use storekeeper_model::Timestamp;
 
-/// Reads an HTTP date. The weekday is not looked at: the Store's own documentation prints wrong ones (protocol.md 4.2).
+/// Reads an HTTP date. The weekday is not looked at: the Store's own documentation prints wrong ones (store.md 4.2).
 /// All three forms of RFC 9110 are read, `Sun, 06 Nov 1994 08:49:37 GMT` and the two obsolete ones; a two-digit year
 /// below 70 belongs to this century.
 pub(crate) fn parse_http_date(text: &str) -> Option<Timestamp> {
@@ -73,7 +73,7 @@ fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
 pub struct ClockSkew(i64);
 
 impl ClockSkew {
-    /// Beyond this the two clocks are said to differ, and no terminal verdict is reached (design.md, invariant 11).
+    /// Beyond this the two clocks are said to differ, and no terminal verdict is reached (ARCHITECTURE.md, invariant 11).
     pub const TOLERATED: Duration = Duration::from_secs(300);
 
     /// Between an answer's `Date` and our clock at the same moment.
@@ -113,7 +113,7 @@ mod tests {
             ("Sun, 06 Nov 1994 08:49:37 GMT", "1994-11-06T08:49:37Z"),
             ("Sunday, 06-Nov-94 08:49:37 GMT", "1994-11-06T08:49:37Z"),
             ("Sun Nov  6 08:49:37 1994", "1994-11-06T08:49:37Z"),
-            // Both as the Store's documentation prints them, with wrong weekdays (protocol.md 4.2).
+            // Both as the Store's documentation prints them, with wrong weekdays (store.md 4.2).
             ("Tue, 13 Sep 2015 07:31:12 GMT", "2015-09-13T07:31:12Z"),
             ("Tue, 13 Sep 2019 07:31:12 GMT", "2019-09-13T07:31:12Z"),
             ("29 Feb 2024 00:00:00 GMT", "2024-02-29T00:00:00Z"),

@@ -10,7 +10,7 @@ use storekeeper_model::KeyKind;
 
 /// Where a service is reached: `https`, or plain `http` on the loopback interface only; a path prefix is allowed.
 ///
-/// A value that exists is a place that a ticket may go to (design.md, invariant 3). It comes from configuration, never
+/// A value that exists is a place that a ticket may go to (ARCHITECTURE.md, invariant 3). It comes from configuration, never
 /// from a key's `refreshUri` and never from a redirect.
 ///
 /// ```
@@ -161,7 +161,7 @@ impl Endpoints {
         }
     }
 
-    /// Where a key of this kind is renewed: the kind comes from the key's `aud` (protocol.md 4.8).
+    /// Where a key of this kind is renewed: the kind comes from the key's `aud` (store.md 4.8).
     pub const fn for_kind(&self, kind: KeyKind) -> &Endpoint {
         match kind {
             KeyKind::Collections => &self.collections,

@@ -1,4 +1,4 @@
-//! The token conversation with Entra ID (protocol.md 2): a credential goes out, a service ticket comes back.
+//! The token conversation with Entra ID (store.md 2): a credential goes out, a service ticket comes back.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{Endpoint, PreparedRequest, RawAnswer, RequestBody, TicketError, Tick
 pub enum Credential {
     /// A client secret.
     ClientSecret(Secret<String>),
-    /// A signed JWT: of the application's own certificate, or a foreign provider's (protocol.md 2.4, 2.5).
+    /// A signed JWT: of the application's own certificate, or a foreign provider's (store.md 2.4, 2.5).
     ClientAssertion(Secret<String>),
 }
 
@@ -153,7 +153,7 @@ fn ticket(audience: Audience, client_id: &ClientId, answer: &RawAnswer) -> Resul
     })
 }
 
-/// v1 writes its numbers as text, v2 as numbers (protocol.md 2.2, 2.3).
+/// v1 writes its numbers as text, v2 as numbers (store.md 2.2, 2.3).
 fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let number = match Value::deserialize(deserializer)? {
         Value::Null => return Ok(None),
@@ -165,7 +165,7 @@ fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u
 }
 
 /// What an answer other than 200 says. Status and `error` decide; Entra's own code numbers are for people
-/// (protocol.md 2.7), but for the one that asks to be called less often and has no other name.
+/// (store.md 2.7), but for the one that asks to be called less often and has no other name.
 fn failure(answer: &RawAnswer, now: Timestamp) -> TicketError {
     let status = answer.status.as_u16();
     let retry_after = answer.retry_after(now);

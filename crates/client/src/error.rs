@@ -15,7 +15,7 @@ pub enum Advice {
         /// The wait it asked for.
         not_before: Option<RetryAfter>,
     },
-    /// A refusal. It could be the ticket or the key: try once more with a fresh ticket, then judge (design.md 3.2).
+    /// A refusal. It could be the ticket or the key: try once more with a fresh ticket, then judge (life.md 2).
     ReplaceTicket,
     /// Our configuration or our fault: repeating it soon is of no use, somebody has to be told.
     Stop(StopReason),
@@ -62,7 +62,7 @@ impl fmt::Display for StopReason {
 /// Why a renewal brought no successor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RenewError {
-    /// 401: ticket or key was refused, the answer cannot tell which (protocol.md 4.3). Nothing is proven yet.
+    /// 401: ticket or key was refused, the answer cannot tell which (store.md 4.3). Nothing is proven yet.
     #[error("the Store refused the ticket or the key: {cause}")]
     Refused {
         /// What the Store said.
@@ -92,7 +92,7 @@ pub enum RenewError {
         /// The wait it asked for.
         retry_after: Option<RetryAfter>,
     },
-    /// 408, 5xx, or the Store's own fault under another status (protocol.md 5.3).
+    /// 408, 5xx, or the Store's own fault under another status (store.md 5.3).
     #[error("the Store failed with status {status}: {cause}")]
     Unavailable {
         /// The HTTP status; below 500 when the fault came wrapped.
@@ -209,7 +209,7 @@ impl RenewError {
     }
 }
 
-/// What is wrong with an answer of 200 (protocol.md 4.2).
+/// What is wrong with an answer of 200 (store.md 4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnreadableKind {
     /// The body is not JSON.
@@ -251,7 +251,7 @@ pub enum TicketError {
         status: u16,
         /// Entra's `error`.
         error: String,
-        /// The number of Entra's own code, for people: programs decide by status and `error` (protocol.md 2.7).
+        /// The number of Entra's own code, for people: programs decide by status and `error` (store.md 2.7).
         aadsts: Option<u32>,
         /// The first line of Entra's description.
         description: String,

@@ -1,4 +1,4 @@
-//! The renewal conversation (protocol.md 4): a key and a ticket go out, a successor comes back and is checked before it
+//! The renewal conversation (store.md 4): a key and a ticket go out, a successor comes back and is checked before it
 //! is believed.
 
 use std::borrow::Cow;
@@ -46,7 +46,7 @@ impl<'a> RenewalCall<'a> {
     }
 }
 
-/// Builds the request. There is no `Authorization` header: the ticket travels in the body (protocol.md 4.1).
+/// Builds the request. There is no `Authorization` header: the ticket travels in the body (store.md 4.1).
 pub fn prepare(call: &RenewalCall<'_>) -> PreparedRequest {
     let mut headers = HeaderMap::with_capacity(2);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
@@ -170,7 +170,7 @@ fn check_successor(old: &StoreIdKey, new: &StoreIdKey, now: Timestamp) -> Result
     Ok(())
 }
 
-/// What an answer other than 200 says (protocol.md 4.7).
+/// What an answer other than 200 says (store.md 4.7).
 fn failure(answer: &RawAnswer, now: Timestamp) -> RenewError {
     let status = answer.status.as_u16();
     let retry_after = answer.retry_after(now);

@@ -1,4 +1,4 @@
-//! The Store's error document (protocol.md 5): read leniently, unwrapped, and judged for what it says about whose fault it is.
+//! The Store's error document (store.md 5): read leniently, unwrapped, and judged for what it says about whose fault it is.
 
 use std::fmt;
 
@@ -115,7 +115,7 @@ fn nature_of(code: Option<&str>, inner_code: Option<&str>) -> Nature {
     }
 }
 
-/// Codes by which the Store names its own faults (protocol.md 5.3), and the names of HTTP's other server statuses.
+/// Codes by which the Store names its own faults (store.md 5.3), and the names of HTTP's other server statuses.
 const SERVER_FAULTS: [&str; 7] = [
     "InternalServerError",
     "InternalAadAuthenticationError",
@@ -126,7 +126,7 @@ const SERVER_FAULTS: [&str; 7] = [
     "InternalError",
 ];
 
-/// Takes apart what a newer gateway flattens into `data[0]` (protocol.md 5.3):
+/// Takes apart what a newer gateway flattens into `data[0]` (store.md 5.3):
 /// `… StatusCode: <status>, <source> : <code> : <message> : { : <inner code> : <inner message> : { : <subject> : <text>`.
 fn unwrap(data: impl AsRef<str>) -> Option<ServiceError> {
     let (_, rest) = data.as_ref().split_once("StatusCode:")?;
@@ -247,12 +247,12 @@ mod tests {
 
     #[test]
     fn plain_bodies() {
-        // protocol.md 4.3, observed January 2019.
+        // store.md 4.3, observed January 2019.
         check(
             r#"{"code":"Unauthorized","data":[],"details":[],"innererror":{"code":"AuthenticationTokenInvalid","data":[],"details":[],"message":"Authentication token supplied is invalid"},"message":"The client is not authorized to perform the requested operation.","source":"PurchaseFD"}"#,
             ("Unauthorized", "AuthenticationTokenInvalid", "Authentication token supplied is invalid", Nature::Refusal),
         );
-        // protocol.md 5.2, a sibling service.
+        // store.md 5.2, a sibling service.
         check(
             r#"{"code":"DataNotFound","data":[],"details":[],"innererror":{"code":"DataNotFound","data":[],"details":[],"message":"Product is not present","source":"StoreEdgeFD"},"message":"Product is not present","source":"StoreEdgeFD"}"#,
             ("DataNotFound", "DataNotFound", "Product is not present", Nature::Unknown),
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn wrapped_bodies() {
-        // protocol.md 5.3, observed March 2024: dotnet/runtime#99821 and windows-dev-docs#4891.
+        // store.md 5.3, observed March 2024: dotnet/runtime#99821 and windows-dev-docs#4891.
         check(
             &wrapped(
                 "Processing of the HTTP request resulted in an error. StatusCode: Unauthorized, PurchaseFD : Unauthorized : The client is not authorized to perform the requested operation. : { : AuthenticationTokenInvalid : Authentication token supplied is invalid : { : B2B key : IDX10511: Signature validation failed. Keys tried: ...",

@@ -95,7 +95,7 @@ fn a_successor_is_believed_only_if_it_is_one() {
         (KeySpec { user_id: "", ..fresh() }, Some(UnreadableKind::WrongUser)),
         (KeySpec { exp: old_exp - 1, ..fresh() }, Some(UnreadableKind::ExpiresEarlier)),
         (KeySpec { iat: NOW - DAY, nbf: NOW - DAY, exp: NOW, ..fresh() }, Some(UnreadableKind::Expired)),
-        // The swapped times of a printed example (protocol.md 3.4).
+        // The swapped times of a printed example (store.md 3.4).
         (KeySpec { nbf: NOW + 30 * DAY, exp: NOW - 3600, ..fresh() }, Some(UnreadableKind::NoTimes)),
     ] {
         check_successor(&old, &new, &[], expected);

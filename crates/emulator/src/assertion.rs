@@ -1,4 +1,4 @@
-//! Client assertions: a client proving itself with a JWT of its own or of a provider it trusts (protocol.md 2.4, 2.5).
+//! Client assertions: a client proving itself with a JWT of its own or of a provider it trusts (store.md 2.4, 2.5).
 
 use std::time::Duration;
 

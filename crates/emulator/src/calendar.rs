@@ -43,7 +43,7 @@ pub(crate) fn http_date(at: Timestamp) -> String {
     format!("{}, {day:02} {} {year:04} {hour:02}:{minute:02}:{second:02} GMT", WEEKDAYS[weekday], MONTHS[month])
 }
 
-/// `2016-01-09 02:02:12Z`: as in the bodies of Entra's token endpoint (protocol.md 2.7).
+/// `2016-01-09 02:02:12Z`: as in the bodies of Entra's token endpoint (store.md 2.7).
 pub(crate) fn entra_timestamp(at: Timestamp) -> String {
     let Civil { year, month, day, hour, minute, second, .. } = Civil::of(at);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")

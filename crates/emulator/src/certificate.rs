@@ -73,7 +73,7 @@ impl SigningCertificate {
         Self { key, thumbprint, id: CertificateId::new(&kid), x5t: URL_SAFE_NO_PAD.encode(thumbprint) }
     }
 
-    /// The thumbprint in upper-case hexadecimal: the `kid` of Store ID keys (protocol.md 3.1).
+    /// The thumbprint in upper-case hexadecimal: the `kid` of Store ID keys (store.md 3.1).
     pub(crate) fn id(&self) -> &CertificateId {
         &self.id
     }
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn the_documented_pair_of_names_belongs_together() {
-        // protocol.md 3.1: 36D101AF… encodes to NtEBr2ep9huAF_uW-R7dSyLwWAQ.
+        // store.md 3.1: 36D101AF… encodes to NtEBr2ep9huAF_uW-R7dSyLwWAQ.
         let thumbprint = [
             0x36, 0xd1, 0x01, 0xaf, 0x67, 0xa9, 0xf6, 0x1b, 0x80, 0x17, 0xfb, 0x96, 0xf9, 0x1e, 0xdd, 0x4b, 0x22, 0xf0,
             0x58, 0x04,

@@ -103,7 +103,7 @@ pub(crate) fn is_guid(text: &str) -> bool {
     lengths.eq([8, 4, 4, 4, 12]) && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
-/// A certificate registered for client assertions (protocol.md 2.4).
+/// A certificate registered for client assertions (store.md 2.4).
 pub(crate) struct ClientCertificate {
     der: Vec<u8>,
     x5t: String,

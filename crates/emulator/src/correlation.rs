@@ -6,7 +6,7 @@ use crate::Correlation;
 use crate::calendar::http_date;
 use crate::entropy::Draw;
 
-/// The header fields of one answer (protocol.md 4.2), ids fresh, `Date` from `now`.
+/// The header fields of one answer (store.md 4.2), ids fresh, `Date` from `now`.
 pub(crate) fn store_headers(
     received: Option<&str>,
     correlation: Correlation,
@@ -30,7 +30,7 @@ pub(crate) fn store_headers(
     headers
 }
 
-/// A received vector extended by `.0` (protocol.md 8); `None` for what is no vector at all.
+/// A received vector extended by `.0` (store.md 8); `None` for what is no vector at all.
 ///
 /// A terminated vector stays as it is; one that would grow past its version's limit is terminated instead. Anything
 /// short and visible counts as a vector: the Store has been seen with bases of every length.

@@ -1,4 +1,4 @@
-//! Key creation as the client APIs do it: the v7.0 routes with an X-token in the header (protocol.md 3.6).
+//! Key creation as the client APIs do it: the v7.0 routes with an X-token in the header (store.md 3.6).
 
 use storekeeper_model::{Audience, KeyKind};
 
@@ -38,7 +38,7 @@ impl State {
         let user_id = match &user_id {
             Member::Absent => "",
             Member::Text(user_id) => user_id,
-            // Any string, the empty one included, but not null (protocol.md 3.6).
+            // Any string, the empty one included, but not null (store.md 3.6).
             Member::Null | Member::Other => {
                 return Err(ServiceError::invalid_parameter("publisherUserId", "a string is needed"));
             }
@@ -78,7 +78,7 @@ fn creation_audience(host: KeyKind) -> Audience {
     }
 }
 
-/// A complaint that names `serviceTicket` in the first line of its data, as observed (protocol.md 3.6).
+/// A complaint that names `serviceTicket` in the first line of its data, as observed (store.md 3.6).
 fn ticket_error(text: String) -> ServiceError {
     let message = "Authentication token supplied is invalid";
     ServiceError::CreationRefused {

@@ -1,4 +1,4 @@
-//! Entra's discovery documents and signing keys (protocol.md 2.9).
+//! Entra's discovery documents and signing keys (store.md 2.9).
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};

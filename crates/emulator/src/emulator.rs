@@ -53,7 +53,7 @@ impl Emulator {
     /// What the service would say with this status, for a planned fault that names no body of its own.
     ///
     /// The Store: 400, 401, 429 (with `Retry-After: 1`) and 500 as error documents, 500 under wrapped errors as the 401
-    /// of protocol.md 5.3. Entra: 401 as a wrong secret, 429 and 503 as `temporarily_unavailable`. Everything else has
+    /// of store.md 5.3. Entra: 401 as a wrong secret, 429 and 503 as `temporarily_unavailable`. Everything else has
     /// an empty body.
     pub fn fault_answer(&self, request: &StoreRequest<'_>, status: u16, now: Timestamp) -> StoreAnswer {
         let state = self.state();

@@ -1,4 +1,4 @@
-//! The token conversation: `POST /{tenant}/oauth2/token` and `/{tenant}/oauth2/v2.0/token` (protocol.md 2).
+//! The token conversation: `POST /{tenant}/oauth2/token` and `/{tenant}/oauth2/v2.0/token` (store.md 2).
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use crate::state::{Exchange, State};
 use crate::sync::read;
 use crate::ticket::{NewTicket, TICKET_BACKDATED_SECONDS, sign_ticket};
 
-/// Access tokens live 60 to 90 minutes, at random (protocol.md 2.6).
+/// Access tokens live 60 to 90 minutes, at random (store.md 2.6).
 const LIFETIME_SECONDS: std::ops::RangeInclusive<i64> = 3600..=5400;
 
-/// v1's answer: all numbers are strings (observed, protocol.md 2.2).
+/// v1's answer: all numbers are strings (observed, store.md 2.2).
 #[derive(Serialize)]
 struct AnswerV1<'a> {
     token_type: &'a str,
@@ -31,7 +31,7 @@ struct AnswerV1<'a> {
     access_token: &'a str,
 }
 
-/// v2's answer: numbers are numbers (protocol.md 2.3).
+/// v2's answer: numbers are numbers (store.md 2.3).
 #[derive(Serialize)]
 struct AnswerV2<'a> {
     token_type: &'a str,
@@ -185,7 +185,7 @@ fn check_secret(
     Ok(())
 }
 
-/// The resource that a v2 scope names, with the complaints of protocol.md 2.7.
+/// The resource that a v2 scope names, with the complaints of store.md 2.7.
 fn resource_of_scope(form: &Form) -> Result<&str, EntraError> {
     if form.get("resource").is_some() {
         return Err(EntraError::resource_at_v2());

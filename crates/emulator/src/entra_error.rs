@@ -1,4 +1,4 @@
-//! The errors of Entra's token endpoints: status, `error`, AADSTS number and text (protocol.md 2.7).
+//! The errors of Entra's token endpoints: status, `error`, AADSTS number and text (store.md 2.7).
 
 use serde::Serialize;
 use storekeeper_model::Timestamp;

@@ -90,7 +90,7 @@ impl Draw {
         bytes
     }
 
-    /// The base of a version 1 correlation vector: 16 base64 characters (protocol.md 8).
+    /// The base of a version 1 correlation vector: 16 base64 characters (store.md 8).
     pub(crate) fn vector_base(&mut self) -> String {
         STANDARD_NO_PAD.encode(self.bytes::<12>())
     }

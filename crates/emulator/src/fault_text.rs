@@ -1,5 +1,5 @@
 //! The words in which a wrapped 401 tells what was wrong: Microsoft.IdentityModel's, as far as they are public
-//! (protocol.md 5.3).
+//! (store.md 5.3).
 
 use storekeeper_model::{CertificateId, Timestamp};
 

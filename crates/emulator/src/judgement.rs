@@ -1,6 +1,6 @@
 //! The verdict on a ticket, a key and a renewal as plain functions of what they claim: no bytes, no signatures, no state.
 //!
-//! This is steps 9 to 18 of protocol.md 4.5 in their order, first failure wins. Serving and simulation judge by the same
+//! This is steps 9 to 18 of store.md 4.5 in their order, first failure wins. Serving and simulation judge by the same
 //! functions.
 
 use std::time::Duration;
@@ -81,7 +81,7 @@ pub enum TicketFault {
     Audience,
     /// No `appid` (step 11).
     NoAppId,
-    /// Obtained without a secret where that is refused (protocol.md 2.4).
+    /// Obtained without a secret where that is refused (store.md 2.4).
     ObtainedByCertificate,
 }
 

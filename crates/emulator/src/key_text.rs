@@ -67,7 +67,7 @@ impl<'a> JwtHeader<'a> {
     }
 }
 
-/// The claims of a Store ID key (protocol.md 3.2).
+/// The claims of a Store ID key (store.md 3.2).
 #[derive(Deserialize)]
 pub(crate) struct KeyClaims<'a> {
     nbf: i64,
@@ -112,7 +112,7 @@ impl<'a> KeyClaims<'a> {
     }
 }
 
-/// Splits a presented key: step 12 of protocol.md 4.5 but for what its JSON says.
+/// Splits a presented key: step 12 of store.md 4.5 but for what its JSON says.
 pub(crate) fn split_key(text: &str) -> Result<JwtText<'_>, KeyFault> {
     if text.len() > StoreIdKey::BYTES_MAX {
         return Err(KeyFault::TooLarge);
@@ -138,11 +138,11 @@ pub(crate) struct NewKey<'a> {
     pub(crate) lifetime_seconds: i64,
 }
 
-/// How far `nbf` lies before `iat` (protocol.md 3.4).
+/// How far `nbf` lies before `iat` (store.md 3.4).
 const BACKDATED_SECONDS: i64 = 3600;
 
 impl NewKey<'_> {
-    /// The claims in the order of the documentation's example (protocol.md 3.2).
+    /// The claims in the order of the documentation's example (store.md 3.2).
     fn claims(&self) -> Vec<u8> {
         const NAMES: &str = "http://schemas.microsoft.com/marketplace/2015/08/claims/key/";
         let variable = self.payload.len() + self.user_id.len() + self.refresh_uri.len();
@@ -180,7 +180,7 @@ impl NewKey<'_> {
     }
 }
 
-/// The encoded header of keys signed by `certificate`: `alg`, then `kid`, as observed (protocol.md 3.1).
+/// The encoded header of keys signed by `certificate`: `alg`, then `kid`, as observed (store.md 3.1).
 pub(crate) fn key_header(certificate: &SigningCertificate) -> String {
     let (kid, x5t) = (certificate.id().as_str(), certificate.x5t());
     URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"RS256","kid":"{kid}","x5t":"{x5t}","typ":"JWT"}}"#))
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn the_header_begins_as_observed() {
         let header = key_header(&SigningCertificate::unsigned([0x61; 20]));
-        // protocol.md 3.1: real keys of 2021-22.
+        // store.md 3.1: real keys of 2021-22.
         assert!(header.starts_with("eyJhbGciOiJSUzI1NiIsImtpZCI6Ij"), "{header}");
     }
 
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(claims.user_id, key.user_id);
         assert_eq!(claims.payload, key.payload);
         assert_eq!(claims.kind(), Some(KeyKind::Collections));
-        // protocol.md 3.4, the example of 2024 swapped back.
+        // store.md 3.4, the example of 2024 swapped back.
         assert_eq!((claims.exp, claims.nbf), (1_736_118_889, 1_733_523_289));
     }
 

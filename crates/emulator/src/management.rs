@@ -98,7 +98,7 @@ pub struct AddClient {
     pub federated: Option<FederatedCredential>,
 }
 
-/// Whose assertions count as a client's own (protocol.md 2.5). They must be signed by the emulator's Entra key, as
+/// Whose assertions count as a client's own (store.md 2.5). They must be signed by the emulator's Entra key, as
 /// tickets minted on the control port with these claims are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,4 +1,4 @@
-//! Reading the few members of a JSON request body that matter, names folded, no name twice (protocol.md 4.1, 4.5 step 5).
+//! Reading the few members of a JSON request body that matter, names folded, no name twice (store.md 4.1, 4.5 step 5).
 
 use std::borrow::Cow;
 use std::fmt;

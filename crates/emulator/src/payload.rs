@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::management::ControlError;
 
 /// Characters of a payload by default: 256 bytes of content, in the manner of the 684 characters of the documentation's
-/// example, which are 512 (protocol.md 3.2).
+/// example, which are 512 (store.md 3.2).
 pub const LENGTH_DEFAULT: usize = 344;
 /// The fewest characters that hold every account.
 pub const LENGTH_MIN: usize = 116;

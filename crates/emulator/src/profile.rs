@@ -1,10 +1,10 @@
-//! The switches of the emulator: which era it plays, and both answers to what protocol.md section 11 leaves open.
+//! The switches of the emulator: which era it plays, and both answers to what store.md section 11 leaves open.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Which era of the Store is played (design.md 4.4).
+/// Which era of the Store is played (store.md 9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Profile {
@@ -19,7 +19,7 @@ pub enum Profile {
 }
 
 impl Profile {
-    /// `exp` - `iat` of a key minted now (protocol.md 3.4).
+    /// `exp` - `iat` of a key minted now (store.md 3.4).
     pub const fn lifetime(self) -> Duration {
         match self {
             Self::Documented | Self::GameDocs => Duration::from_secs(2_592_000),
@@ -33,7 +33,7 @@ impl Profile {
     }
 }
 
-/// How a 401 of the Store is told (protocol.md 5.3).
+/// How a 401 of the Store is told (store.md 5.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ErrorShape {
@@ -62,7 +62,7 @@ pub enum CertificateTickets {
     /// Like one obtained with a secret.
     #[default]
     Accepted,
-    /// Refused at key creation, and only there (protocol.md 2.4).
+    /// Refused at key creation, and only there (store.md 2.4).
     Refused,
 }
 
@@ -70,7 +70,7 @@ pub enum CertificateTickets {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FormatV2Tickets {
-    /// 401 `AuthenticationTokenInvalid` (protocol.md 2.8).
+    /// 401 `AuthenticationTokenInvalid` (store.md 2.8).
     #[default]
     Refused,
     /// `azp` counts as `appid`.
@@ -88,7 +88,7 @@ pub enum Correlation {
     Fresh,
 }
 
-/// How many calls one publisher user may make (protocol.md 5.5). Open question 3: renewal may not be limited at all.
+/// How many calls one publisher user may make (store.md 5.5). Open question 3: renewal may not be limited at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
@@ -119,7 +119,7 @@ pub struct Switches {
     pub format_v2_tickets: FormatV2Tickets,
     /// What becomes of the caller's `MS-CV`.
     pub correlation: Correlation,
-    /// Open question 10: how far `nbf` and `exp` may be missed, in seconds, at most 300 (protocol.md 4.5).
+    /// Open question 10: how far `nbf` and `exp` may be missed, in seconds, at most 300 (store.md 4.5).
     pub skew_seconds: u32,
     /// The bucket per publisher user; `None` is no limit.
     pub rate_limit: Option<RateLimit>,

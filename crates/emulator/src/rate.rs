@@ -1,4 +1,4 @@
-//! How many calls one publisher user has made: a sliding window per {userId; publisherId} (protocol.md 4.4, 5.5).
+//! How many calls one publisher user has made: a sliding window per {userId; publisherId} (store.md 4.4, 5.5).
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};

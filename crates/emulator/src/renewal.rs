@@ -1,4 +1,4 @@
-//! The renewal conversation: `POST /v6.0/b2b/keys/renew` on both hosts, checked in the order of protocol.md 4.5.
+//! The renewal conversation: `POST /v6.0/b2b/keys/renew` on both hosts, checked in the order of store.md 4.5.
 
 use std::sync::Arc;
 

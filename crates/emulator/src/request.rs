@@ -67,7 +67,7 @@ pub struct StoreRequest<'a> {
     pub body: &'a [u8],
 }
 
-/// The longest request body that is read (protocol.md 3.3); a longer one is answered 413.
+/// The longest request body that is read (store.md 3.3); a longer one is answered 413.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// One answer, complete but for the headers of the transport (`Content-Length`, `Connection`).
@@ -174,7 +174,7 @@ impl Endpoint {
     /// Which group a path belongs to, whatever the method: a wrong method on a known path is still that endpoint.
     ///
     /// Paths are matched without regard to ASCII case: Microsoft's own library spells one differently from the
-    /// documentation and works (protocol.md 6.3).
+    /// documentation and works (store.md 6.3).
     pub fn of(host: VirtualHost, path: &str) -> Self {
         match host {
             VirtualHost::Collections => of_table(&COLLECTIONS, path),
@@ -225,7 +225,7 @@ fn of_login(path: &str) -> Endpoint {
     })
 }
 
-/// Entra's routes below a tenant (protocol.md 2.2, 2.3, 2.9).
+/// Entra's routes below a tenant (store.md 2.2, 2.3, 2.9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LoginRoute {
     /// `/oauth2/token`

@@ -1,4 +1,4 @@
-//! The Store's error document, byte for byte, in both shapes (protocol.md 5).
+//! The Store's error document, byte for byte, in both shapes (store.md 5).
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use storekeeper_model::KeyKind;
 
 use crate::{ErrorShape, RateLimit};
 
-/// What a 401 says in its outer message (observed, protocol.md 5.6).
+/// What a 401 says in its outer message (observed, store.md 5.6).
 const NOT_AUTHORIZED: &str = "The client is not authorized to perform the requested operation.";
 
 /// An error before it takes its shape.
@@ -17,7 +17,7 @@ pub(crate) enum ServiceError {
     TokenInvalid(Option<Cause>),
     /// 401 `InconsistentClientId`: key and ticket belong to different clients.
     ClientIdDiffers,
-    /// One of the 401s seen at key creation (protocol.md 3.6).
+    /// One of the 401s seen at key creation (store.md 3.6).
     CreationRefused {
         /// The inner code.
         inner_code: &'static str,
@@ -28,9 +28,9 @@ pub(crate) enum ServiceError {
     },
     /// 400 `InvalidParameter` with what is said about one bad field.
     InvalidParameter(String),
-    /// 429 `Throttled` with the documented text (protocol.md 5.5).
+    /// 429 `Throttled` with the documented text (store.md 5.5).
     Throttled(RateLimit),
-    /// The server fault of protocol.md 5.6; its inner message was cut off in the report and ends in our words.
+    /// The server fault of store.md 5.6; its inner message was cut off in the report and ends in our words.
     Internal,
 }
 
@@ -75,7 +75,7 @@ impl ServiceError {
         Self::InvalidParameter(format!("{field}: {what}"))
     }
 
-    /// Gives the error its shape. Wrapping changes 401s only, and sends the server fault as one (design.md 4.4).
+    /// Gives the error its shape. Wrapping changes 401s only, and sends the server fault as one (store.md 5.6).
     pub(crate) fn shape(self, shape: ErrorShape, host: KeyKind) -> ShapedError {
         let source = match host {
             KeyKind::Collections => "CollectionsFD",
@@ -131,7 +131,7 @@ impl ServiceError {
     }
 }
 
-/// The error flattened to text, as the newer gateway puts it inside another one (protocol.md 5.3).
+/// The error flattened to text, as the newer gateway puts it inside another one (store.md 5.3).
 fn flatten(words: &Words, source: &str, cause: Option<&Cause>) -> String {
     let Words { code, message, inner_code, inner_message, .. } = words;
     let mut text = format!(
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn plain_bodies_are_the_observed_bytes() {
-        // protocol.md 4.3, a real failure of January 2019.
+        // store.md 4.3, a real failure of January 2019.
         check(
             ServiceError::TokenInvalid(Some(Cause { subject: "B2B key", text: String::from("hidden") })),
             ErrorShape::Plain,

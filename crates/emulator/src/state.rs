@@ -181,7 +181,7 @@ impl Exchange<'_> {
         self.note.successor = Some(Fingerprint::of(key));
     }
 
-    /// 405 unless the method is the one the route takes (protocol.md 4.5 step 2).
+    /// 405 unless the method is the one the route takes (store.md 4.5 step 2).
     pub(crate) fn method_fault(&mut self, allowed: &'static str) -> Option<u16> {
         (self.request.method != allowed).then(|| {
             self.extra.push(("Allow", allowed.to_owned()));
@@ -189,7 +189,7 @@ impl Exchange<'_> {
         })
     }
 
-    /// 415 or 413 (protocol.md 4.5 steps 3 and 4).
+    /// 415 or 413 (store.md 4.5 steps 3 and 4).
     pub(crate) fn body_fault(&self) -> Option<u16> {
         let media_type = self.request.content_type.and_then(|value| value.split(';').next()).map(str::trim);
         if !media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json")) {

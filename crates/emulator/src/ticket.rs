@@ -18,7 +18,7 @@ use crate::judgement::{TicketFacts, TicketFault};
 use crate::key_text::{JwtHeader, JwtText};
 use crate::sync::lock;
 
-/// The claims of an access token that are judged (protocol.md 2.8).
+/// The claims of an access token that are judged (store.md 2.8).
 #[derive(Deserialize)]
 struct TicketClaims<'a> {
     #[serde(borrow, default)]
@@ -39,7 +39,7 @@ struct TicketClaims<'a> {
     azpacr: Option<Cow<'a, str>>,
 }
 
-/// Reads a ticket and verifies its signature: step 8 of protocol.md 4.5, and the facts for the steps after it.
+/// Reads a ticket and verifies its signature: step 8 of store.md 4.5, and the facts for the steps after it.
 ///
 /// # Errors
 /// [`TicketFault::Malformed`], [`TicketFault::KeyUnknown`] or [`TicketFault::Signature`].
@@ -129,17 +129,17 @@ pub(crate) struct NewTicket<'a> {
     pub(crate) audience: Audience,
     /// How the caller authenticated: "1" a secret, "2" a certificate or an assertion.
     pub(crate) appidacr: &'static str,
-    /// The claim `iat`, in seconds; `nbf` lies 300 s before (protocol.md 2.2).
+    /// The claim `iat`, in seconds; `nbf` lies 300 s before (store.md 2.2).
     pub(crate) iat: i64,
     /// `exp` - `iat`, in seconds.
     pub(crate) lifetime_seconds: i64,
 }
 
-/// How far `nbf` lies before the issue of a ticket (derived in protocol.md 2.2).
+/// How far `nbf` lies before the issue of a ticket (derived in store.md 2.2).
 pub(crate) const TICKET_BACKDATED_SECONDS: i64 = 300;
 
 impl NewTicket<'_> {
-    /// The claims of a v1.0 token, which Store tickets are from both endpoints (protocol.md 2.8).
+    /// The claims of a v1.0 token, which Store tickets are from both endpoints (store.md 2.8).
     pub(crate) fn claims(&self, entropy: &Entropy, draw: &mut Draw) -> Map<String, Value> {
         let Self { tenant, client_id, audience, appidacr, iat, lifetime_seconds } = self;
         let issuer = format!("https://sts.windows.net/{tenant}/");
@@ -169,7 +169,7 @@ impl NewTicket<'_> {
     }
 }
 
-/// Signs claims as Entra does, with `kid` and `x5t` alike (protocol.md 2.8).
+/// Signs claims as Entra does, with `kid` and `x5t` alike (store.md 2.8).
 pub(crate) fn sign_ticket(claims: &Map<String, Value>, entra: &SigningCertificate, draw: &mut Draw) -> String {
     let x5t = entra.x5t();
     let mut jwt = String::with_capacity(1600);

@@ -1,4 +1,4 @@
-//! Renewal: rows T11 to T36 and T44 of protocol.md section 10, under both error shapes, and what a successor keeps.
+//! Renewal: rows T11 to T36 and T44 of store.md section 10, under both error shapes, and what a successor keeps.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -103,7 +103,7 @@ fn the_answers_headers() {
 #[test]
 fn a_key_and_our_own_reader_agree() {
     let key = mint(plain(), KeyKind::Purchase, 3 * DAY);
-    // About 1.7 kB in all (design.md 4.4).
+    // About 1.7 kB in all (store.md 3.3).
     assert!((1500..1850).contains(&key.len()), "{}", key.len());
     let key = StoreIdKey::parse(Secret::new(key)).unwrap();
     assert_eq!((key.kind(), key.user_id().as_str()), (KeyKind::Purchase, "user"));

@@ -1,4 +1,4 @@
-//! The token endpoints: rows T01 to T09 of protocol.md section 10, every other row of its table 2.7 that a request can
+//! The token endpoints: rows T01 to T09 of store.md section 10, every other row of its table 2.7 that a request can
 //! provoke, and the published keys.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -179,7 +179,7 @@ fn with_sources(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// What a failed conversation says about the key (design.md 3.2, protocol.md 4.7).
+/// What a failed conversation says about the key (life.md 2, store.md 4.7).
 fn meaning(error: &RenewError) -> Answer {
     let silence =
         |congested, broken, retry_after: Option<Duration>| Answer::Silent(Silence { congested, broken, retry_after });

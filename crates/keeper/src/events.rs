@@ -3,7 +3,7 @@
 use crate::engine::{Announcement, AppIndex};
 use crate::shell::Tools;
 
-/// Tells the world. The type is that of a CloudEvent (design.md 4.5), without its prefix `storekeeper.`.
+/// Tells the world. The type is that of a CloudEvent (events.md), without its prefix `storekeeper.`.
 pub(crate) fn announce(announcement: &Announcement, tools: &Tools) {
     let name = |app: &AppIndex| tools.attempts.config.apps[app.0].name.as_str();
     let kind = type_of(announcement);

@@ -254,7 +254,7 @@ impl<'de> Deserialize<'de> for Fingerprint {
 
 /// A publisher's Entra application ID.
 ///
-/// The Store writes it without dashes, Entra with them (protocol.md 3.2), so both parse as a GUID (dashes and braces
+/// The Store writes it without dashes, Entra with them (store.md 3.2), so both parse as a GUID (dashes and braces
 /// optional, any case) and compare equal; what is no GUID compares byte for byte without regard to case.
 ///
 /// ```
@@ -300,7 +300,7 @@ impl fmt::Display for ClientId {
 }
 
 /// The publisher's own name for the user, stamped into the key as claim `userId`. It proves nothing by itself: whoever
-/// calls the client API chooses it (protocol.md 3.6).
+/// calls the client API chooses it (store.md 3.6).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct PublisherUserId(String);
 

@@ -38,7 +38,7 @@ impl KeyKind {
         }
     }
 
-    /// The key's `aud` and `iss` claims (protocol.md 3.2).
+    /// The key's `aud` and `iss` claims (store.md 3.2).
     pub const fn audience(self) -> &'static str {
         match self {
             Self::Collections => "https://collections.mp.microsoft.com/v6.0/keys",
@@ -98,7 +98,7 @@ pub enum ParseKeyError {
 
 /// A Store ID key: its text, sealed in a [`Secret`], and what its claims say.
 ///
-/// The signature cannot be checked by anyone but Microsoft (protocol.md 2.9), so parsing proves form, not authenticity.
+/// The signature cannot be checked by anyone but Microsoft (store.md 2.9), so parsing proves form, not authenticity.
 #[derive(Debug, Clone)]
 pub struct StoreIdKey {
     jwt: Secret<String>,
@@ -137,10 +137,10 @@ struct Claims<'a> {
 }
 
 impl StoreIdKey {
-    /// The longest key that is looked at, in bytes (protocol.md 3.3).
+    /// The longest key that is looked at, in bytes (store.md 3.3).
     pub const BYTES_MAX: usize = 16 * 1024;
 
-    /// Parses a compact JWT: three base64url parts, `alg` RS256, a signature, and the claims of protocol.md 3.2.
+    /// Parses a compact JWT: three base64url parts, `alg` RS256, a signature, and the claims of store.md 3.2.
     ///
     /// # Errors
     /// See [`ParseKeyError`].

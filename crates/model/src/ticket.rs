@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::{ClientId, Secret, Timestamp};
 
-/// What a ticket may be used for (protocol.md 2.1).
+/// What a ticket may be used for (store.md 2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Audience {
     /// Authenticates the publisher's service; never leaves it.
@@ -71,7 +71,7 @@ pub enum ParseTicketError {
     /// The claim `aud` is none of the three, or not the one asked for.
     #[error("the access token is for another audience")]
     Audience,
-    /// No claim `appid`: the Store refuses such a token (protocol.md 2.8).
+    /// No claim `appid`: the Store refuses such a token (store.md 2.8).
     #[error("the access token carries no `appid`")]
     NoAppId,
     /// `exp` does not lie after `iat`.
@@ -144,7 +144,7 @@ impl ServiceTicket {
     }
 
     /// Shortens the lifetime to what the token endpoint promised, where that is less: Entra issues tokens whose `iat`
-    /// lies minutes in the past (protocol.md 2.2), which `exp - iat` alone would add to their end.
+    /// lies minutes in the past (store.md 2.2), which `exp - iat` alone would add to their end.
     #[must_use]
     pub fn limited_to(self, promised: Duration) -> Self {
         Self { expires_at: self.expires_at.min(self.issued_at + promised), ..self }

@@ -126,7 +126,7 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 /// The three instants a key names for itself.
 ///
-/// Lifetimes are read, never assumed. A vendor example prints `exp` and `nbf` swapped (protocol.md 3.4); such a key has
+/// Lifetimes are read, never assumed. A vendor example prints `exp` and `nbf` swapped (store.md 3.4); such a key has
 /// no usable times, which is what [`Lifetime::expires_at`] says with `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetime {

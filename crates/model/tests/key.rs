@@ -100,7 +100,7 @@ fn a_key_of_exactly_16_kib_is_read_and_one_byte_more_is_not() {
 
 #[test]
 fn an_absent_user_claim_reads_as_the_empty_text() {
-    // `publisherUserId` is optional at creation (protocol.md 3.6); whether the claim then stands empty or is left out
+    // `publisherUserId` is optional at creation (store.md 3.6); whether the claim then stands empty or is left out
     // is not known, so both are read alike.
     let mut claims = plain_claims();
     claims.as_object_mut().expect("an object").remove(&format!("{CLAIM}userId"));

@@ -10,7 +10,7 @@ use crate::span::{between, scaled};
 /// (see [`is_believable`]).
 pub const BACKOFF_MAX: Duration = Duration::from_secs(25 * 3600);
 
-/// When to try again after an attempt that says nothing about the key (design.md 3.2, rule 6).
+/// When to try again after an attempt that says nothing about the key (life.md 2, rule 6).
 ///
 /// `failures` counts them in a row, 1 being the first. Full jitter (`jitter` from 0 to 1) over a span of one minute that
 /// doubles up to an hour, never less than 30 seconds; `retry_after` is obeyed up to six hours, a little jitter added.

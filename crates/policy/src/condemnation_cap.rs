@@ -2,7 +2,7 @@
 
 use storekeeper_model::Timestamp;
 
-/// The condemnations of one app on one UTC day (design.md 3.2, rule 5).
+/// The condemnations of one app on one UTC day (life.md 2, rule 5).
 ///
 /// A clock that is set back finds what was taken still taken; only a later day starts afresh.
 ///

@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 
 use storekeeper_model::KeyId;
 
-/// The last distinct proven keys of an app that were tried, and how many of them were refused (design.md 3.2, rule 4).
+/// The last distinct proven keys of an app that were tried, and how many of them were refused (life.md 2, rule 4).
 ///
 /// Bounded: it remembers [`Guard::WINDOW`] keys, whatever the population. A key tried again counts once, with its latest
 /// outcome.

@@ -6,7 +6,7 @@ use storekeeper_model::{Fingerprint, Lifetime, Timestamp};
 
 use crate::SKEW_MAX;
 
-/// What a key is worth (design.md 3.1).
+/// What a key is worth (life.md 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Standing {
     /// Served and kept renewed.
@@ -127,7 +127,7 @@ pub enum Enrollment {
 }
 
 impl Enrollment {
-    /// The code of the problem document (design.md 4.2), or `None` when the key was taken or is known.
+    /// The code of the problem document (codes.md), or `None` when the key was taken or is known.
     pub const fn code(self) -> Option<&'static str> {
         match self {
             Self::New | Self::Known | Self::Replace | Self::AwaitProof => None,
@@ -140,7 +140,7 @@ impl Enrollment {
     }
 }
 
-/// Decides what becomes of `newcomer` in a row that holds `held` (design.md 3.1).
+/// Decides what becomes of `newcomer` in a row that holds `held` (life.md 1).
 ///
 /// A key that is known is recognised before its times are looked at, so that a caller who repeats itself hears the same
 /// whatever our clock says. Write the outcome compare-and-set on the revision that `held` was read at.
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn unusable_times_are_kept() {
-        // protocol.md 3.4: `exp` and `nbf` swapped in print.
+        // store.md 3.4: `exp` and `nbf` swapped in print.
         let swapped = |issued: i64| {
             NewKey::new(named(b'N'), &Lifetime::new(at(issued), at(issued + 30 * DAY), at(issued - 3600)))
         };

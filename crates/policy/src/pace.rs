@@ -5,7 +5,7 @@ use core::time::Duration;
 use storekeeper_model::Timestamp;
 
 /// A token bucket towards one host and client ID whose rate grows by addition while it holds work back and the host
-/// answers, and is halved when the host is congested (design.md 3.3).
+/// answers, and is halved when the host is congested (life.md 3).
 ///
 /// In any span of `t` seconds of a steady clock it grants at most `max` * (`t` + 1/4) + 1. A clock set forward grants
 /// one small burst, a clock set back delays the next token by a second at most.

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use storekeeper_model::format_span;
 
-/// How an app's keys are renewed (design.md 3.3). The spans are meant for a key that lives 30 days and shrink with one
+/// How an app's keys are renewed (life.md 3). The spans are meant for a key that lives 30 days and shrink with one
 /// that lives shorter.
 ///
 /// ```
@@ -22,7 +22,7 @@ pub struct RenewalPolicy {
     pub target: Duration,
     /// Each key is renewed up to this much before or after `target`; see [`crate::offset_share`].
     pub spread: Duration,
-    /// Past this age somebody is paged: the certificate that signed the key may have become too old (protocol.md 3.5).
+    /// Past this age somebody is paged: the certificate that signed the key may have become too old (store.md 3.5).
     pub deadline: Duration,
     /// The outage that must fit between the latest renewal and `deadline`.
     pub outage_budget: Duration,

@@ -9,7 +9,7 @@ use crate::RenewalPolicy;
 pub use crate::condemnation_cap::CondemnationCap;
 pub use crate::guard::{Guard, GuardCounts};
 
-/// What is known about a refused key (design.md 3.2).
+/// What is known about a refused key (life.md 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evidence {
     /// How many refusals count; see [`count_refusal`].
@@ -148,7 +148,7 @@ pub fn count_refusal(earlier: Option<Refusals>, evidence_since: Timestamp, now: 
 
 type Check = fn(&RenewalPolicy, &Evidence, Timestamp) -> Option<Reason>;
 
-/// The guard outranks every other rule (design.md 3.2, rule 4).
+/// The guard outranks every other rule (life.md 2, rule 4).
 const CHECKS: [Check; 6] = [guarded, skewed, too_few_refusals, too_soon, evidence_voided, no_witness];
 
 fn guarded(_: &RenewalPolicy, evidence: &Evidence, _: Timestamp) -> Option<Reason> {

@@ -9,7 +9,7 @@ use crate::{RenewalPolicy, offset_share};
 /// The moment a key becomes due: `iat` + `target`, moved within ± `spread` by the key's identity; both spans shrink with
 /// a life of less than 30 days. Always at or after `iat` and `nbf`, always before `exp`.
 ///
-/// `None` when the key's times are unusable (protocol.md 3.4): it is due at once, and its successor will know better.
+/// `None` when the key's times are unusable (store.md 3.4): it is due at once, and its successor will know better.
 ///
 /// ```
 /// use core::time::Duration;
@@ -25,7 +25,7 @@ pub fn renew_at(policy: &RenewalPolicy, id: KeyId, lifetime: &Lifetime) -> Optio
     let offset = (offset_share(id) * millis(policy.spread) as f64) as i64;
     let age = millis(policy.target).saturating_add(offset).max(0);
     let at = lifetime.issued_at() + shrunk(age, lifetime);
-    // A key that is not valid yet is refused (protocol.md 4.5, check 15).
+    // A key that is not valid yet is refused (store.md 4.5, check 15).
     Some(at.max(lifetime.not_before()?).min(last_moment))
 }
 
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn swapped_times_are_due_at_once() {
-        // protocol.md 3.4, the vendor's example since 2024.
+        // store.md 3.4, the vendor's example since 2024.
         let swapped = Lifetime::new(
             Timestamp::from_seconds(1_733_526_889),
             Timestamp::from_seconds(1_736_118_889),

@@ -79,7 +79,7 @@ pub enum Outage {
     Broken,
     /// 429 with `Retry-After`.
     Throttling,
-    /// The server fault that is delivered as 401 (protocol.md 5.3).
+    /// The server fault that is delivered as 401 (store.md 5.3).
     WrappedFault,
 }
 

@@ -37,7 +37,7 @@ const REQUESTS_PER_SECOND_MAX: u32 = 28;
 /// A keeper on the system's clock looks at it this often, so a step is noticed.
 const CLOCK_LOOK: Duration = Duration::from_secs(30);
 const DAY: Duration = Duration::from_secs(86_400);
-/// Where certificates rotate, a key older than this may be past saving (protocol.md 3.5).
+/// Where certificates rotate, a key older than this may be past saving (store.md 3.5).
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(14 * 86_400);
 
 /// The keeper's clock: the Store's, plus what it is wrong by.

@@ -63,7 +63,7 @@ impl Problem {
         }
     }
 
-    /// The contract of design.md 4.1; a refusal by Store or Entra that the keeper passes on is one too.
+    /// The contract of docs/reference/cli.md; a refusal by Store or Entra that the keeper passes on is one too.
     fn exit(&self) -> Exit {
         if self.code.ends_with("_refused") {
             return Exit::Refused;

@@ -69,7 +69,7 @@ pub struct Renewer {
     skew: Mutex<Option<ClockSkew>>,
 }
 
-/// What an attempt means (design.md 3.2).
+/// What an attempt means (life.md 2).
 enum Meaning {
     Renewed(Box<StoreIdKey>),
     /// A refusal.

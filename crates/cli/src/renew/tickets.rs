@@ -15,7 +15,7 @@ use crate::compose::REQUEST_TIMEOUT;
 use crate::exit::CommandError;
 use crate::exit::Exit;
 
-/// A refusal may force at most one fetch in this span (design.md 3.2).
+/// A refusal may force at most one fetch in this span (life.md 2).
 const FORCED_PAUSE: Duration = Duration::from_secs(60);
 /// A forced fetch waits so long for other refusals, which then share its ticket.
 const GATHER: Duration = Duration::from_millis(500);

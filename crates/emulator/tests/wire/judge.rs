@@ -204,7 +204,7 @@ impl Judge<'_> {
     }
 }
 
-/// `kid` is the upper-case hexadecimal thumbprint and `x5t` the same in base64url (protocol.md 3.1).
+/// `kid` is the upper-case hexadecimal thumbprint and `x5t` the same in base64url (store.md 3.1).
 fn judge_header(jwt: &str) -> Result<(), String> {
     let header = part(jwt, 0);
     expect("alg", &header["alg"], &json!("RS256"))?;

@@ -1,4 +1,4 @@
-//! Made-up keys in the shape of real ones (protocol.md 3), from a seeded generator: for tests, benches and the packing dictionary.
+//! Made-up keys in the shape of real ones (store.md 3), from a seeded generator: for tests, benches and the packing dictionary.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};

@@ -1,4 +1,4 @@
-//! Made-up keys and tickets in the shape of real ones (protocol.md 2.8 and 3). Signatures are random bytes: whoever
+//! Made-up keys and tickets in the shape of real ones (store.md 2.8 and 3). Signatures are random bytes: whoever
 //! measures signing does not use these.
 
 use std::ops::Range;
