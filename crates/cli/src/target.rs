@@ -14,22 +14,21 @@ use crate::remote::{Peer, Remote};
 
 /// Which keeper and which emulator. Addresses are `host:port` or URLs; plain http goes to this machine only.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Where")]
 pub struct Target {
     /// The keeper's data listener
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", help_heading = "Where")]
     server: Option<String>,
     /// The keeper's admin listener
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", help_heading = "Where")]
     admin_server: Option<String>,
     /// The emulator's control port
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", help_heading = "Where")]
     control: Option<String>,
     /// The file that holds the bearer token for the keeper
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Where")]
     token_file: Option<PathBuf>,
     /// Where a running process tells its addresses, used for what is not named
-    #[arg(long, value_name = "FILE", default_value = ".storekeeper/ready.json")]
+    #[arg(long, value_name = "FILE", default_value = ".storekeeper/ready.json", help_heading = "Where")]
     ready_file: PathBuf,
 }
 

@@ -217,6 +217,34 @@ fn sections_cited<'a>(text: &'a str, page: &str) -> Vec<&'a str> {
 }
 
 #[test]
+fn every_page_that_a_comment_names_exists() {
+    let pages: BTreeSet<String> =
+        files(&["md"]).into_keys().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    let mut named = 0;
+    for (path, text) in files(&["rs", "sql", "json"]) {
+        let is_json = path.extension().is_some_and(|ending| ending == "json");
+        let comments = text.lines().filter_map(|line| if is_json { Some(line) } else { comment(line) });
+        for page in comments.flat_map(pages_named) {
+            named += 1;
+            assert!(pages.contains(page), "{}: there is no page {page}", path.display());
+        }
+    }
+    assert!(named > 100, "{named} pages named only");
+}
+
+/// What a line says to a reader.
+fn comment(line: &str) -> Option<&str> {
+    ["//", "-- "].iter().find_map(|mark| Some(line.split_once(mark)?.1))
+}
+
+/// The words that are names of pages, without the folder.
+fn pages_named(text: &str) -> Vec<&str> {
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    let words = text.split(|letter| !is_part(letter)).map(|word| word.trim_end_matches('.'));
+    words.filter(|word| word.len() > ".md".len() && word.ends_with(".md")).collect()
+}
+
+#[test]
 fn the_readers_of_this_file_read_what_they_should() {
     let ours = |line: &str| in_shell(line).into_iter().map(|words| words[1..].join("|")).collect::<Vec<_>>();
     assert_eq!(ours("storekeeper a b # c"), ["a|b"]);
@@ -225,6 +253,7 @@ fn the_readers_of_this_file_read_what_they_should() {
     assert!(ours("ls storekeepers").is_empty());
     assert_eq!(in_backticks("say `storekeeper a b` or `c`").len(), 1);
     assert_eq!(links("[a](b.md) and [c](d.md#e)"), ["b.md", "d.md#e"]);
+    assert_eq!(pages_named("see docs/a-b.md, (c.md 4.5), d.md. and e.mdx"), ["a-b.md", "c.md", "d.md"]);
     assert_eq!(anchors("## 12 Sources, `all`\n"), BTreeSet::from([String::from("12-sources-all")]));
     assert_eq!(
         sections_cited("store.md 4.5. (store.md) 9, store.md section 10; store.md alone", "store.md"),

@@ -9,7 +9,7 @@ use crate::output::{self, Format, Rows, count, counted};
 use crate::remote::encoded;
 use crate::target::Target;
 
-/// The apps of a keeper: list them, pause and resume their renewals, undo condemnations.
+/// List a keeper's apps, pause and resume them, undo condemnations.
 #[derive(Debug, Args)]
 pub struct App {
     #[command(subcommand)]

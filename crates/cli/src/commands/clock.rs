@@ -14,7 +14,7 @@ use crate::watch;
 /// Where the clock is.
 const PATH: &str = "/control/v1/clock";
 
-/// The emulator's clock: look at it, move it, let it run or stand. In `dev` it is the keeper's clock too.
+/// Look at the emulator's clock and move it; in `dev` it is the keeper's too.
 #[derive(Debug, Args)]
 pub struct Clock {
     #[command(subcommand)]

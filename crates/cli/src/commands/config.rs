@@ -11,7 +11,7 @@ use crate::config::{self, reference};
 use crate::exit::{CommandError, CommandResult, Exit};
 use crate::output::{self, Format, Rows, counted, remark};
 
-/// The configuration: check it, show what it amounts to, tell what may stand in it.
+/// Check a configuration, show what it amounts to, tell what may stand in it.
 #[derive(Debug, Args)]
 pub struct Config {
     #[command(subcommand)]

@@ -26,7 +26,7 @@ const APP: &str = "mygame";
 /// How many players are enrolled in one go.
 const CHUNK: usize = 500;
 
-/// Run keeper and emulator together on an embedded database, with players whose keys you can watch being renewed.
+/// Run keeper, emulator and a population of players in one process, with nothing to set up.
 #[derive(Debug, Args)]
 pub struct Dev {
     /// How many players to enroll, each with a Collections and a Purchase key

@@ -47,8 +47,7 @@ pub struct EmulatorArgs {
     pub public_url: Option<String>,
 }
 
-/// Run the Microsoft Store and Entra ID on localhost: the same wire, a clock that moves, faults on demand. With a
-/// command: ask a running one.
+/// Run the Microsoft Store and Entra ID on localhost, or ask a running one.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Emulate {

@@ -17,7 +17,7 @@ use crate::target::Target;
 
 const PATH: &str = "/control/v1/faults";
 
-/// Faults of the emulated Store and Entra: failing, slow and broken answers on demand.
+/// Make the emulated Store and Entra fail, on demand.
 #[derive(Debug, Args)]
 pub struct Fault {
     #[command(subcommand)]
@@ -118,7 +118,7 @@ impl Add {
         output::print(&format!("fault {}: {}", planned.id, planned.told()))
     }
 
-    /// The document of design.md 4.4, holding only what was said.
+    /// The document of emulator.md, holding only what was said.
     fn order(&self) -> Result<Value, CommandError> {
         let mut order = Map::from_iter([
             (String::from("endpoint"), json!(self.endpoint)),

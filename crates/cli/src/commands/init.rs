@@ -17,7 +17,7 @@ const CONFIG: &str = "storekeeper.toml";
 const MASTER_KEY: &str = "master.key";
 const TOKEN: &str = "backend.token";
 
-/// Write a commented storekeeper.toml with master.key and backend.token beside it. Overwrites nothing.
+/// Write a commented storekeeper.toml with its master key and token; overwrites nothing.
 #[derive(Debug, Args)]
 pub struct Init {
     /// Where to write them

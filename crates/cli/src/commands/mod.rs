@@ -40,7 +40,7 @@ pub struct CommandLine {
     #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     #[arg(help_heading = "Everywhere", hide_possible_values = true, help = "How data is printed: table or json")]
     output: Format,
-    /// What is logged on stderr: error, warn, info, debug or trace; servers log info, everything else warn
+    /// What is logged on stderr: error, warn, info, debug or trace
     #[arg(long, global = true, value_name = "LEVEL", help_heading = "Everywhere")]
     log_level: Option<String>,
     /// How log lines look: text or json

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::exit::{CommandError, CommandResult, Exit};
 use crate::ready::Ready;
 
-/// Run the keeper: it takes keys over HTTP, keeps every one renewed and hands out a live one at any moment.
+/// Run the keeper: keys in over HTTP, all kept renewed, a live one out at any moment.
 #[derive(Debug, Args)]
 pub struct Serve {
     /// The configuration file; `storekeeper init` writes one

@@ -12,7 +12,7 @@ use crate::output::{self, Format, Rows, count, counted, instant, relative, safe}
 use crate::remote::Remote;
 use crate::target::Target;
 
-/// Tell on one screen how a keeper does: population, pauses, backlog, clock. Exits 6 when something needs a person.
+/// Tell on one screen how a keeper does; exits 6 when something needs a person.
 #[derive(Debug, Args)]
 pub struct Status {
     #[command(flatten)]

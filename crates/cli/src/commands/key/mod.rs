@@ -16,7 +16,7 @@ use clap::{Args, Subcommand};
 use crate::exit::CommandResult;
 use crate::output::Format;
 
-/// Store ID keys: inspect and renew them without a keeper; enroll, read and explain those of a running one.
+/// Inspect and renew Store ID keys; enroll, read and explain those of a keeper.
 #[derive(Debug, Args)]
 pub struct Key {
     #[command(subcommand)]

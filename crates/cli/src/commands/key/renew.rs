@@ -62,7 +62,7 @@ Example: storekeeper key renew --config storekeeper.toml < keys.ndjson > renewed
 
 /// Whose keys they are: a configuration, or an app registration, or the emulator's.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "App")]
+#[command(next_help_heading = "Whose keys")]
 struct Identity {
     /// Take apps, credentials, endpoints and policy from this configuration
     #[arg(long, value_name = "FILE", conflicts_with_all = ["tenant_id", "client_id", "secret_file", "emulator", "collections", "purchase", "entra"])]
