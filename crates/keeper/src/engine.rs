@@ -141,6 +141,10 @@ pub struct Engine {
     pending: Vec<Write>,
     settling_ids: Option<Vec<(KeyId, Option<Box<KeyView>>)>>,
     settle_at: Option<Timestamp>,
+    /// The last group could not be made durable: no key is tried whose successor would have nowhere to go.
+    is_stuck: bool,
+    /// Apps with rows that nobody configured: their keys are left to expire.
+    orphans: Vec<AppName>,
     scanning: Scanning,
     scanned_at: Option<Timestamp>,
     clocks: Option<(Timestamp, Timestamp)>,
@@ -173,6 +177,8 @@ impl Engine {
             pending: Vec::new(),
             settling_ids: None,
             settle_at: None,
+            is_stuck: false,
+            orphans: Vec::new(),
             scanning: Scanning { at: Some(now), ..Scanning::default() },
             scanned_at: None,
             clocks: None,
@@ -204,6 +210,8 @@ impl Engine {
                 now,
             ));
         }
+        let orphans = rows.iter().map(|row| &row.name).filter(|name| !engine.names.contains_key(*name));
+        engine.orphans = orphans.cloned().collect();
         engine
     }
 
@@ -320,7 +328,7 @@ impl Engine {
             Event::Witnesses(app, records) => self.queue_extra(app, records, Cause::Witness, now),
             Event::Finished(finished) => self.finished(*finished, now, actions),
             Event::Ticket(ticket, result) => self.ticket_came(ticket, result, now, actions),
-            Event::Settled(results) => self.settled(&results, actions),
+            Event::Settled(results) => self.settled(&results, now, actions),
             Event::SettleFailed(writes) => self.settle_failed(writes, now),
             Event::SaveFailed(app) => self.apps[app.0].save_at = Some(now + RETRY_PAUSE),
             Event::Changed(due_at) => self.changed(due_at, now),
@@ -471,7 +479,7 @@ impl Engine {
     }
 
     fn has_room(&self) -> bool {
-        self.in_flight < self.concurrency && self.settling < SETTLING_MAX
+        self.in_flight < self.concurrency && self.settling < SETTLING_MAX && !self.is_stuck
     }
 
     /// Starts attempts, one line after the other in turn, so that a long queue starves nobody.
@@ -529,22 +537,27 @@ impl Engine {
         Some(ticket)
     }
 
-    /// The newcomer waits for proof, so it goes first, unless the held key's own moment has come.
+    /// The newcomer waits for proof, so it goes first; but once the held key's own moment has come, neither may starve
+    /// the other, whatever the Store says to one of them.
     fn subject(&self, candidate: &Candidate, now: Timestamp) -> Subject {
         let record = &candidate.record;
+        let Some(newcomer) = record.newcomer.as_ref().filter(|_| candidate.cause == Cause::Due) else {
+            return Subject::Held;
+        };
         let policy = &self.apps[candidate.app.0].policy;
         let held_at = storekeeper_policy::renew_at(policy, record.id, &record.key.lifetime);
-        let held_due = held_at.is_none_or(|at| at <= now) && record.state.refused().is_none();
-        match &record.newcomer {
-            Some(newcomer) if candidate.cause == Cause::Due => {
-                if newcomer.refused.is_some() && held_due {
-                    Subject::Held
-                } else {
-                    Subject::Newcomer
-                }
-            }
-            _ => Subject::Held,
+        let is_expired = record.key.lifetime.expires_at().is_some_and(|at| at <= now);
+        let is_past_saving = record.state.is_revoked() || (is_expired && record.state.refused().is_some());
+        if is_past_saving || held_at.is_some_and(|at| at > now) {
+            return Subject::Newcomer;
         }
+        let is_others_turn = record.failures % 2 == 1;
+        let newcomer_first = match (newcomer.refused, record.state.refused()) {
+            (None, _) => !is_others_turn,
+            (Some(_), None) => is_others_turn,
+            (Some(newcomer), Some(held)) => newcomer.count <= held.count,
+        };
+        if newcomer_first { Subject::Newcomer } else { Subject::Held }
     }
 
     /// Gives a queued row back because its app is paused.
@@ -558,6 +571,9 @@ impl Engine {
     fn release(&mut self, id: KeyId, verdict: &Asked, actions: &mut Vec<Action>) {
         let Some(attempt) = self.attempts.remove(&id) else { return };
         self.released.insert(id);
+        // It may be due still, and the keyring names only what falls due later.
+        let look_at = self.scanning.until.map_or(self.last_now, |until| until.max(self.last_now));
+        self.scanning.at = Some(self.scanning.at.map_or(look_at, |at| at.min(look_at)));
         for waiter in attempt.waiters {
             actions.push(Action::Reply(waiter, verdict.clone()));
         }
@@ -567,20 +583,27 @@ impl Engine {
     fn requeue_refused(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         let places: Vec<TicketIndex> = self.fresh_waiting.keys().copied().collect();
         for place in places {
-            let waiting = &self.fresh_waiting[&place];
-            let refused_at = |candidate: &Candidate| self.attempts.get(&candidate.record.id)?.refused_at;
-            let floor = waiting.iter().filter_map(refused_at).max();
-            if let Demand::Use(_) = self.tickets.get_mut(place).demand(place, floor, now, actions) {
-                for candidate in self.fresh_waiting.remove(&place).unwrap_or_default() {
-                    let line = self.routes[&(candidate.app, candidate.record.identity.kind)];
-                    self.lines[line].queue.push(candidate);
+            let waiting = self.fresh_waiting.remove(&place).unwrap_or_default();
+            let mut staying = Vec::new();
+            for candidate in waiting {
+                let floor = self.attempts.get(&candidate.record.id).and_then(|attempt| attempt.refused_at);
+                match self.tickets.get_mut(place).demand(place, floor, now, actions) {
+                    Demand::Use(_) => {
+                        let line = self.routes[&(candidate.app, candidate.record.identity.kind)];
+                        self.lines[line].queue.push(candidate);
+                    }
+                    Demand::Wait => staying.push(candidate),
                 }
+            }
+            if !staying.is_empty() {
+                self.fresh_waiting.insert(place, staying);
             }
         }
     }
 
     fn scan_if_needed(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        if self.scanning.under_way || self.settling >= SETTLING_MAX {
+        let is_full = self.settling >= SETTLING_MAX || self.backing_off.len() >= SCAN_LIMIT;
+        if self.scanning.under_way || is_full {
             return;
         }
         if self.scanning.at.is_some_and(|at| at <= now) {
@@ -590,10 +613,11 @@ impl Engine {
             self.lines.iter_mut().for_each(|line| line.more = true);
         }
         let asked: Vec<usize> = (0..self.lines.len()).filter(|line| self.lines[*line].wants_rows(now)).collect();
-        let blocked = self.blocked(&asked);
+        let mut blocked = self.blocked(&asked);
         if asked.is_empty() || blocked.len() == self.routes.len() {
             return;
         }
+        blocked.extend(self.orphans.iter().flat_map(|app| KeyKind::ALL.map(|kind| (app.clone(), kind))));
         self.scanning.under_way = true;
         self.scanning.asked = asked;
         let mut except = self.released.clone();
@@ -641,7 +665,8 @@ impl Engine {
         actions.push(Action::Settle(Arc::new(writes)));
     }
 
-    fn settled(&mut self, results: &[Settled], actions: &mut Vec<Action>) {
+    fn settled(&mut self, results: &[Settled], now: Timestamp, actions: &mut Vec<Action>) {
+        self.is_stuck = false;
         let ids = self.settling_ids.take().unwrap_or_default();
         for ((id, view), result) in ids.into_iter().zip(results) {
             self.settling = self.settling.saturating_sub(1);
@@ -649,6 +674,8 @@ impl Engine {
             let verdict = match (result, attempt.verdict) {
                 (Settled::Conflict, _) => {
                     self.conflicts += 1;
+                    // Whoever wrote the row may have made it due; while it was being tried no scan would have found it.
+                    self.scanning.at = Some(now);
                     Asked::Overtaken
                 }
                 (Settled::Done(_), Some(verdict)) => verdict,
@@ -662,6 +689,7 @@ impl Engine {
 
     fn settle_failed(&mut self, writes: Arc<Vec<Write>>, now: Timestamp) {
         self.settling_ids = None;
+        self.is_stuck = true;
         let newer = std::mem::replace(&mut self.pending, Arc::unwrap_or_clone(writes));
         self.pending.extend(newer);
         self.settle_at = Some(now + RETRY_PAUSE);

@@ -170,6 +170,8 @@ impl Intake<'_> {
         let Checked { id, identity, key } = checked;
         let sealed = self.sealer.seal(identity, *id, Role::Held, key_version, key.jwt());
         let policy = &self.apps[&identity.app].policy;
+        // A key without usable times is due at once, by whatever clock: its successor will know better.
+        let renew_at = storekeeper_policy::renew_at(policy, *id, key.lifetime());
         let mut history = History::default();
         history.push(outcome(OutcomeResult::Enrolled, now));
         Record {
@@ -182,8 +184,7 @@ impl Intake<'_> {
             state: State::ACTIVE,
             proven: false,
             failures: 0,
-            // A key without usable times is due at once: its successor will know better.
-            next_attempt_at: Some(storekeeper_policy::renew_at(policy, *id, key.lifetime()).unwrap_or(now)),
+            next_attempt_at: Some(renew_at.unwrap_or(key.lifetime().issued_at().min(now))),
             history,
             last_used_day: Some(now.day()),
             newcomer: None,
@@ -197,7 +198,10 @@ impl Intake<'_> {
         row.revision = row.revision.next();
         row.enrolled = key.fingerprint();
         row.newcomer = Some(Newcomer { key: SealedKey::new(key, sealed), refused: None });
-        row.next_attempt_at = Some(now);
+        // At once; but never later than the held key's own moment, lest a clock that runs ahead buries both.
+        let policy = &self.apps[&identity.app].policy;
+        let moment = storekeeper_policy::renew_at(policy, *id, &row.key.lifetime);
+        row.next_attempt_at = Some(moment.map_or(now, |moment| moment.min(now)));
         row.history.push(outcome(OutcomeResult::Waiting, now));
         row
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use storekeeper_keyring::{Expected, Outcome, OutcomeResult, PageQuery, Record, Settled, State, Write};
 use storekeeper_model::{AppName, KeyKind, Timestamp};
-use storekeeper_policy::Standing;
+use storekeeper_policy::{RenewalPolicy, Standing};
 
 use crate::engine::{Event, Observation, Order};
 use crate::error::{OrderError, ReadError};
@@ -119,7 +119,8 @@ impl Keeper {
         let mut acquitted = 0;
         loop {
             let page = keyring.page(query.clone()).await?;
-            let writes = page.records.into_iter().map(|record| acquittal(record, now)).collect();
+            let policy = &self.inner.config.apps[self.inner.index[app].0].policy;
+            let writes = page.records.into_iter().map(|record| acquittal(record, policy, now)).collect();
             let settled = keyring.settle(Arc::new(writes)).await?;
             acquitted += settled.iter().filter(|settled| matches!(settled, Settled::Done(_))).count() as u64;
             query.after = page.next;
@@ -157,11 +158,13 @@ fn filter(standing: Option<Standing>, now: Timestamp) -> PageQuery {
     }
 }
 
-fn acquittal(mut record: Record, now: Timestamp) -> Write {
+fn acquittal(mut record: Record, policy: &RenewalPolicy, now: Timestamp) -> Write {
     let expected = Expected::of(&record);
+    // At once; but never later than its own moment, lest a clock that runs ahead buries it.
+    let moment = storekeeper_policy::renew_at(policy, record.id, &record.key.lifetime);
     record.revision = record.revision.next();
     record.state = State::ACTIVE;
-    record.next_attempt_at = Some(now);
+    record.next_attempt_at = Some(moment.map_or(now, |moment| moment.min(now)));
     record.history.push(Outcome {
         at: now,
         result: OutcomeResult::Acquitted,

@@ -385,7 +385,7 @@ async fn hasten(tools: &Tools, ids: Vec<KeyId>) {
         .map(|mut record| {
             let expected = Expected::of(&record);
             record.revision = record.revision.next();
-            record.next_attempt_at = Some(now);
+            record.next_attempt_at = Some(record.next_attempt_at.map_or(now, |at| at.min(now)));
             Write::Put { expected, record: Box::new(record) }
         })
         .collect();

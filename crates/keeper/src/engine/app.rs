@@ -1,10 +1,10 @@
 //! `App`: what the engine knows of one app beyond its configuration: paused or not, the guard, the witnesses, the cap.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use storekeeper_keyring::{AppRow, Paused};
-use storekeeper_model::{AppName, ClientId, KeyId, Timestamp};
+use storekeeper_model::{AppName, ClientId, KeyId, KeyKind, Timestamp};
 use storekeeper_policy::{CondemnationCap, Guard, RenewalPolicy};
 
 use super::event::TicketIndex;
@@ -72,8 +72,8 @@ pub(super) struct App {
     /// The day on which an operator lifted the cap.
     pub(super) cap_lifted_on: Option<i64>,
     pub(super) awaiting_operator: HashSet<KeyId>,
-    /// The span the last key was issued for.
-    pub(super) lifetime: Option<Duration>,
+    /// The span the last key of each kind was issued for.
+    pub(super) lifetimes: HashMap<KeyKind, Duration>,
     /// How many keys it has, as last counted; for the cap.
     pub(super) population: u64,
     /// Its row could not be saved; try again at this instant.
@@ -110,7 +110,7 @@ impl App {
             witnesses_sought_at: None,
             cap_lifted_on: None,
             awaiting_operator: HashSet::new(),
-            lifetime: None,
+            lifetimes: HashMap::new(),
             population,
             save_at: None,
         }

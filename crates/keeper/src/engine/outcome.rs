@@ -118,17 +118,20 @@ impl Engine {
         self.write(expected, record, OutcomeResult::Renewed, told, None, now);
     }
 
-    /// When a row that is well is tried next: at its held key's moment, or at once if a newcomer waits untried.
+    /// When a row is tried next: at its held key's moment, which for a refused one is that of its back-off; or before
+    /// that for the newcomer's sake, at once if it waits untried.
     fn next_regular(&mut self, app: AppIndex, record: &Record, now: Timestamp) -> Timestamp {
         let policy = &self.apps[app.0].policy;
-        let regular = storekeeper_policy::renew_at(policy, record.id, &record.key.lifetime).unwrap_or(now);
+        let moment = storekeeper_policy::renew_at(policy, record.id, &record.key.lifetime);
+        let regular = match record.state.refused() {
+            Some(refused) => self.after_refusal(app, refused, record.key.lifetime.expires_at(), now),
+            None => moment.unwrap_or(now),
+        };
         match &record.newcomer {
-            Some(Newcomer { refused: None, .. }) => now,
+            // Never later than the held key's own moment, lest a clock that runs ahead buries both.
+            Some(Newcomer { refused: None, .. }) => moment.map_or(now, |moment| moment.min(now)),
             Some(Newcomer { refused: Some(refused), key }) => {
-                let condemn_after = policy.condemn_after;
-                let (count, jitter) = (refused.count, self.jitter());
-                let expires_at = key.lifetime.expires_at();
-                regular.min(storekeeper_policy::after_refusal(now, count, condemn_after, expires_at, jitter))
+                regular.min(self.after_refusal(app, *refused, key.lifetime.expires_at(), now))
             }
             None => regular,
         }
@@ -143,18 +146,21 @@ impl Engine {
         now: Timestamp,
         actions: &mut Vec<Action>,
     ) {
+        let is_probe = self.attempts.get(&record.id).is_some_and(|attempt| attempt.cause == Cause::Probe);
         let app = &mut self.apps[index.0];
         if record.proven && subject == Subject::Held {
             app.guard.record(record.id, false);
             app.witness_at = Some(now);
         }
         if let Some(length) = key.lifetime.length() {
-            let before = app.lifetime.replace(length);
+            let known = app.lifetimes.insert(record.identity.kind, length);
+            let before = known.or_else(|| tried(record, subject).lifetime.length());
             if let Some(before) = before.filter(|before| before.abs_diff(length) > LIFETIME_TOLERANCE) {
                 actions.push(Action::Announce(Announcement::LifetimeChanged { app: index, before, after: length }));
             }
         }
-        if matches!(app.reason, Some(PauseReason::Guard | PauseReason::InconsistentClientId)) {
+        // What was sent before the pause and comes back well says no more than the others that did not.
+        if is_probe && matches!(app.reason, Some(PauseReason::Guard | PauseReason::InconsistentClientId)) {
             self.resume(index, now, actions);
         }
     }
@@ -209,14 +215,15 @@ impl Engine {
         let expires_at = record.key.lifetime.expires_at();
         if expires_at.is_some_and(|at| at <= now) {
             // The last attempt, made at `exp`, was refused: this key is past saving.
-            record.next_attempt_at = None;
+            record.next_attempt_at = record.newcomer.is_some().then_some(now);
             actions.push(announce(KeyEvent::ReenrollRequired, app, &record, record.key.fingerprint, "lapsed"));
         } else {
             record.next_attempt_at = Some(self.after_refusal(app, refused, expires_at, now));
         }
         record.failures = 0;
         record.state = State::Active { refused: Some(refused) };
-        if verdict == Verdict::Condemn && record.next_attempt_at.is_some() {
+        let is_alive = expires_at.is_none_or(|at| at > now);
+        if verdict == Verdict::Condemn && is_alive {
             if self.apps[app.0].may_condemn(now) {
                 return self.condemn(app, expected, record, refused, told, now, actions);
             }
@@ -346,12 +353,18 @@ impl Engine {
         let expected = Expected::of(&record);
         record.failures = record.failures.saturating_add(1);
         let expires_at = record.key.lifetime.expires_at();
-        let hopeless = expires_at.is_some_and(|expires_at| expires_at + LAST_ATTEMPTS <= now);
+        let hopeless = expires_at.is_some_and(|expires_at| self.has_surely_come(expires_at + LAST_ATTEMPTS, now));
         record.next_attempt_at = (!hopeless || record.newcomer.is_some()).then_some(at);
         if hopeless {
             actions.push(announce(KeyEvent::ReenrollRequired, app, &record, record.key.fingerprint, "lapsed"));
         }
         self.write(expected, record, OutcomeResult::Failed, told, Some(verdict), now);
+    }
+
+    /// Whether an instant has come by our clock and by the Store's as well: ours alone may be wrong by days, and while
+    /// the Store does not answer nobody would notice.
+    fn has_surely_come(&self, at: Timestamp, now: Timestamp) -> bool {
+        at <= now && self.clocks.is_some_and(|(_, theirs)| at <= theirs)
     }
 
     /// Puts a row's new state among the writes of the next group.
