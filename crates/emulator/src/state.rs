@@ -83,7 +83,7 @@ impl State {
             (Endpoint::Keys, Some(host)) => self.create_key(exchange, host),
             (Endpoint::Token, None) => self.token(exchange),
             (Endpoint::Discovery, None) => self.discovery(exchange),
-            // Protocol.md 4.5 step 1, and the routes that are not emulated.
+            // Step 1 of store.md 4.5, and the routes that are not emulated.
             _ => self.close(exchange, 404, Vec::new()),
         }
     }
