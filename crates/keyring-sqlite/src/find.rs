@@ -1,12 +1,11 @@
 //! Finding rows by name: by id, and all of a player.
 
-use rusqlite::Row;
 use storekeeper_keyring::{KeyringError, Record};
 use storekeeper_model::{AppName, KeyId, UserName};
 
 use crate::error::in_use;
 use crate::reader::Reader;
-use crate::row::{columns, decode};
+use crate::row::{At, columns, decode};
 
 /// Rows by id, in the order asked for.
 pub(crate) fn find(reader: &Reader, ids: &[KeyId]) -> Result<Vec<Option<Record>>, KeyringError> {
@@ -52,19 +51,14 @@ impl<'r> Places<'r> {
         Ok(Self { statement, reader })
     }
 
-    /// The row at a place, if `wanted` says so after a look at its id.
+    /// The row at a place, if there is one and `wanted` says so after a look at it.
     pub(crate) fn read(
         &mut self,
         place: i64,
-        wanted: impl FnOnce(KeyId) -> bool,
+        wanted: impl FnOnce(At<'_, '_>) -> Result<bool, KeyringError>,
     ) -> Result<Option<Record>, KeyringError> {
-        let names = &self.reader.names;
         let mut rows = self.statement.query([place]).map_err(|error| in_use(&error))?;
-        let row = rows.next().map_err(|error| in_use(&error))?;
-        row.filter(|row| id(row).is_some_and(wanted)).map(|row| decode(row, names)).transpose()
+        let Some(row) = rows.next().map_err(|error| in_use(&error))? else { return Ok(None) };
+        if wanted(At::row(row))? { decode(row, &self.reader.names).map(Some) } else { Ok(None) }
     }
-}
-
-fn id(row: &Row<'_>) -> Option<KeyId> {
-    row.get_ref(0).ok()?.as_blob().ok()?.try_into().ok().map(KeyId::from_bytes)
 }

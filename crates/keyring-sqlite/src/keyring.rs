@@ -10,11 +10,12 @@ use storekeeper_keyring::{
 };
 use storekeeper_model::{AppName, KeyId, Timestamp, UserName};
 
+use crate::backlog::Backlog;
 use crate::lock::FileLock;
 use crate::names::Names;
 use crate::reader::{Finders, Readers};
-use crate::writer::Writer;
-use crate::{Options, apps, count, due, find, page, schema};
+use crate::writer::{AfterCommit, Writer};
+use crate::{Options, apps, count, due, find, page, schema, witness};
 
 /// More ids than this are found on a thread for reading, so that nobody's thread is held up for long.
 const FIND_HERE_MAX: usize = 64;
@@ -26,6 +27,7 @@ const FIND_HERE_MAX: usize = 64;
 #[derive(Debug)]
 pub struct SqliteKeyring {
     finders: Arc<Finders>,
+    backlog: Arc<Backlog>,
     readers: Readers,
     // Last: the connection that closes last tidies up.
     writer: Writer,
@@ -53,9 +55,11 @@ impl SqliteKeyring {
         names.load(&connection)?;
         let finders = Arc::new(Finders::open(path, options, &names)?);
         let readers = Readers::start(path, options, &names)?;
-        let writer = Writer::start(connection, names, Arc::clone(&finders), path, options, lock)
+        let backlog = Arc::new(Backlog::new(options.backlog_rows));
+        let after_commit = AfterCommit { finders: Arc::clone(&finders), backlog: Arc::clone(&backlog) };
+        let writer = Writer::start(connection, names, after_commit, path, options, lock)
             .map_err(|error| KeyringError::Unreachable(format!("no thread: {error}")))?;
-        Ok(Self { finders, readers, writer })
+        Ok(Self { finders, backlog, readers, writer })
     }
 
     fn close_readers(&self) {
@@ -85,7 +89,8 @@ impl Keyring for SqliteKeyring {
     }
 
     fn due(&self, query: DueQuery) -> BoxFuture<'_, Result<Due, KeyringError>> {
-        self.readers.run(move |reader| due::due(reader, &query)).boxed()
+        let backlog = Arc::clone(&self.backlog);
+        self.readers.run(move |reader| due::due(reader, &backlog, &query)).boxed()
     }
 
     fn settle(&self, writes: Arc<Vec<Write>>) -> BoxFuture<'_, Result<Vec<Settled>, KeyringError>> {
@@ -103,7 +108,7 @@ impl Keyring for SqliteKeyring {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Record>, KeyringError>> {
         let app = app.clone();
-        self.readers.run(move |reader| due::witnesses(reader, &app, except, now, limit)).boxed()
+        self.readers.run(move |reader| witness::witnesses(reader, &app, except, now, limit)).boxed()
     }
 
     fn page(&self, query: PageQuery) -> BoxFuture<'_, Result<Page, KeyringError>> {

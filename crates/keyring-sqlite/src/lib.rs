@@ -1,6 +1,7 @@
 //! The embedded keyring: one SQLite file, written by one thread in groups, read by many.
 
 mod apps;
+mod backlog;
 mod count;
 mod due;
 mod error;
@@ -15,6 +16,7 @@ mod reader;
 mod row;
 mod schema;
 mod settle;
+mod witness;
 mod writer;
 
 pub use keyring::SqliteKeyring;

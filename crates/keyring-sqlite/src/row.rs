@@ -222,6 +222,31 @@ impl Columns<'_, '_> {
     }
 }
 
+/// A look at a row that selected [`columns`] without reading the whole of it.
+pub(crate) struct At<'a, 'r>(Columns<'a, 'r>);
+
+impl<'a, 'r> At<'a, 'r> {
+    /// At this row.
+    pub(crate) const fn row(row: &'a Row<'r>) -> Self {
+        Self(Columns(row))
+    }
+
+    /// Its id.
+    pub(crate) fn id(&self) -> Result<KeyId, KeyringError> {
+        Ok(KeyId::from_bytes(self.0.bytes(0, "id")?))
+    }
+
+    /// Its `exp`, where it is usable.
+    pub(crate) fn expires_at(&self) -> Result<Option<i64>, KeyringError> {
+        self.0.number(11)
+    }
+
+    /// Its next attempt.
+    pub(crate) fn next_attempt_at(&self) -> Result<Option<i64>, KeyringError> {
+        self.0.number(13)
+    }
+}
+
 /// What a row adds to the counts.
 pub(crate) const fn counted(facets: Facets) -> [i64; 3] {
     [facets.revoked as i64, facets.refused as i64, facets.unproven as i64]

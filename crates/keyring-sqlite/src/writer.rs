@@ -6,11 +6,12 @@ use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 use storekeeper_keyring::{AppRow, KeyringError, Settled, WrappedRoot, Write};
-use storekeeper_model::{AppName, KeyId};
+use storekeeper_model::{AppName, KeyId, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Options;
 use crate::apps::{insert_root, save_app};
+use crate::backlog::Backlog;
 use crate::error::{again, closed, in_use};
 use crate::lock::{FileLock, beside};
 use crate::names::Names;
@@ -43,6 +44,22 @@ struct Job {
     answer: oneshot::Sender<Result<Made, KeyringError>>,
 }
 
+/// Who has to know of a commit before it is answered.
+#[derive(Debug)]
+pub(crate) struct AfterCommit {
+    /// Their snapshots are out of date.
+    pub(crate) finders: Arc<Finders>,
+    /// Its order may be.
+    pub(crate) backlog: Arc<Backlog>,
+}
+
+impl AfterCommit {
+    fn tell(&self, jobs: &[Job]) {
+        self.finders.committed();
+        self.backlog.committed(jobs.iter().filter_map(|job| job.request.earliest_attempt()).min());
+    }
+}
+
 /// The handle of the thread.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -56,7 +73,7 @@ impl Writer {
     pub(crate) fn start(
         connection: Connection,
         names: Names,
-        finders: Arc<Finders>,
+        after_commit: AfterCommit,
         path: &Path,
         options: &Options,
         lock: FileLock,
@@ -65,7 +82,7 @@ impl Writer {
         let (finish, finished) = oneshot::channel();
         let log_bytes_max = LOG_FACTOR_MAX * u64::from(options.checkpoint_pages) * PAGE_AND_FRAME_HEADER;
         let mut worker = Worker {
-            finders,
+            after_commit,
             checkpoint_pages: options.checkpoint_pages.into(),
 
             connection,
@@ -146,7 +163,7 @@ const UNPOISONED: &str = "nothing panics while it holds the lock";
 struct Worker {
     connection: Connection,
     names: Names,
-    finders: Arc<Finders>,
+    after_commit: AfterCommit,
     log: PathBuf,
     checkpoint_pages: i64,
     log_bytes_max: u64,
@@ -176,7 +193,7 @@ impl Worker {
         match self.commit(&jobs) {
             // Whoever no longer waits for an answer has his write all the same.
             Ok(made) => {
-                self.finders.committed();
+                self.after_commit.tell(&jobs);
                 jobs.into_iter().zip(made).for_each(|(job, made)| drop(job.answer.send(Ok(made))));
             }
             Err(error) => {
@@ -237,14 +254,14 @@ impl Worker {
     fn copy_log_back(&mut self) -> rusqlite::Result<()> {
         let [pages, copied] = self.checkpoint("-- writer::copy_log_back\nPRAGMA wal_checkpoint(NOOP)")?;
         if pages >= self.checkpoint_pages && copied < pages {
-            self.finders.release();
+            self.after_commit.finders.release();
             self.checkpoint("-- writer::copy_log_back\nPRAGMA wal_checkpoint(PASSIVE)")?;
         }
         if std::fs::metadata(&self.log).is_ok_and(|log| log.len() > self.log_bytes_max) {
             // Somebody else reads for a long time, such as a backup. The next try comes when the log is twice as long,
             // because this one may have to wait for the reader in vain.
             self.log_bytes_max = self.log_bytes_max.saturating_mul(2);
-            self.finders.release();
+            self.after_commit.finders.release();
             self.checkpoint("-- writer::copy_log_back\nPRAGMA wal_checkpoint(TRUNCATE)")?;
         }
         Ok(())
@@ -264,6 +281,16 @@ impl Request {
             Self::NoteUsed(used) => used.len(),
             Self::SaveApp(_) | Self::AddRoot(_) => 1,
         }
+    }
+
+    /// The earliest next attempt among the rows it puts.
+    fn earliest_attempt(&self) -> Option<i64> {
+        let Self::Settle(writes) = self else { return None };
+        let attempts = writes.iter().filter_map(|write| match write {
+            Write::Put { record, .. } => record.next_attempt_at,
+            Write::Forget { .. } => None,
+        });
+        attempts.min().map(Timestamp::millis)
     }
 
     /// The apps it may name for the first time.

@@ -62,6 +62,7 @@ macro_rules! keyring_conformance {
             due::excepted_rows_do_not_count
             due::blocked_rows_are_passed_over
             due::a_wrong_clock_hides_no_failing_row
+            due::a_backlog_is_drained_in_the_order_of_risk
             due::a_condemned_row_with_a_newcomer_is_due
             due::witnesses_are_alive_proven_and_unblemished
             page::pages_hold_every_row_once

@@ -1,13 +1,15 @@
 //! What is due is found in the order of risk.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rand::Rng;
 use storekeeper_model::{KeyId, KeyKind, Lifetime, Timestamp};
 
 use crate::conformance::Rows;
 use crate::conformance::row::{DAY, NOW, enroll, put};
-use crate::{Due, DueQuery, Keyring, Newcomer, Record, Refused, Settled, State};
+use crate::{Due, DueQuery, Expected, Keyring, MemoryKeyring, Newcomer, Record, Refused, Settled, State, Write};
 
 fn until(until: Timestamp) -> DueQuery {
     let (except, blocked) = (HashSet::new(), Vec::new());
@@ -131,6 +133,73 @@ pub async fn a_wrong_clock_hides_no_failing_row(keyring: &dyn Keyring) {
         (vec![backs_off.id], rescued.next_attempt_at),
         "far is not impossible"
     );
+}
+
+/// Call after call, while rows are renewed, fail, are forgotten, and others come in between at any risk: what is found is
+/// what the reference backend finds.
+pub async fn a_backlog_is_drained_in_the_order_of_risk(keyring: &dyn Keyring) {
+    let reference = MemoryKeyring::new();
+    let mut rows = Rows::new(8);
+    let records: Vec<Record> = (0..600).map(|number| backlogged(&mut rows, &format!("{number}"))).collect();
+    enroll(keyring, &records).await;
+    enroll(&reference, &records).await;
+    let mut under_way: Vec<Record> = Vec::new();
+    for step in 0..120u32 {
+        let now = NOW + step * Duration::from_secs(600);
+        let except = under_way.iter().map(|record| record.id).collect();
+        let limit = rows.rng().random_range(1..30);
+        let query = DueQuery { except, limit, impossible_after: now + DAY, ..until(now) };
+        let expected = due(&reference, query.clone()).await;
+        let found = due(keyring, query).await;
+        let found = (ids(&found.records), found.next_due_at, found.more);
+        assert_eq!(found, (ids(&expected.records), expected.next_due_at, expected.more), "step {step}");
+        under_way.extend(expected.records);
+        let writes = Arc::new(outcomes(&mut rows, &mut under_way, now));
+        let settled = keyring.settle(Arc::clone(&writes)).await.expect("the keyring is available");
+        assert_eq!(settled, reference.settle(writes).await.expect("the reference is available"));
+    }
+}
+
+/// Due for long, and no two of them expire at the same instant.
+fn backlogged(rows: &mut Rows, user: &str) -> Record {
+    let mut record = rows.usual(user);
+    let expiry = rows.rng().random_range(1..30 * 86_400_000);
+    record.key.lifetime = Lifetime::new(NOW, NOW, NOW + Duration::from_millis(expiry));
+    record.next_attempt_at = Some(NOW - Duration::from_secs(rows.rng().random_range(0..86_400)));
+    record
+}
+
+/// What becomes of some rows that are under way, and perhaps somebody new.
+fn outcomes(rows: &mut Rows, under_way: &mut Vec<Record>, now: Timestamp) -> Vec<Write> {
+    let mut writes = Vec::new();
+    for _ in 0..rows.rng().random_range(0..30) {
+        let Some(last) = under_way.len().checked_sub(1) else { break };
+        let at = rows.rng().random_range(0..=last);
+        let before = under_way.swap_remove(at);
+        let expected = Expected::of(&before);
+        let mut after = rows.renewed(&before, now);
+        match rows.rng().random_range(0..10) {
+            0 => {
+                writes.push(Write::Forget { id: before.id, identity: before.identity, expected });
+                continue;
+            }
+            // Tried again soon, at once, or far too late.
+            1..4 => {
+                let backs_off = [600, 0, 90 * 86_400][rows.rng().random_range(0..3)];
+                after.key.lifetime = before.key.lifetime;
+                (after.failures, after.next_attempt_at) = (1, Some(now + Duration::from_secs(backs_off)));
+            }
+            _ => {}
+        }
+        writes.push(Write::Put { expected, record: Box::new(after) });
+    }
+    if rows.rng().random_bool(0.3) {
+        let user = format!("new-{}", now.millis());
+        let mut record = backlogged(rows, &user);
+        record.next_attempt_at = Some(now - DAY);
+        writes.push(Write::Put { expected: Expected::Absent, record: Box::new(record) });
+    }
+    writes
 }
 
 /// The newcomer has to be tried, whatever became of the key it waits for.
