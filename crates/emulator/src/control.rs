@@ -28,8 +28,8 @@ const SNAPSHOT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The control port's side of the emulator.
 pub(crate) struct Control {
     hosts: Arc<Hosts>,
-    /// Makes changes durable; `None` without a data directory.
-    saver: Option<Arc<Saver>>,
+    /// Makes changes durable.
+    saver: Arc<Saver>,
     /// Changes come one after the other; an advance does not count as one.
     turn: tokio::sync::Mutex<()>,
 }
@@ -42,23 +42,23 @@ struct Wish {
 }
 
 impl Control {
-    pub(crate) fn new(hosts: Arc<Hosts>, saver: Option<Arc<Saver>>) -> Self {
+    pub(crate) fn new(hosts: Arc<Hosts>, saver: Arc<Saver>) -> Self {
         Self { hosts, saver, turn: tokio::sync::Mutex::new(()) }
     }
 
     /// The JSON document to answer with.
     async fn grant(self: Arc<Self>, wish: Wish) -> Result<Vec<u8>, Problem> {
         if wish.action == Action::MoveClock {
-            return clock::move_clock(&self.hosts, self.saver.as_ref(), &wish.body).await;
+            return clock::move_clock(&self.hosts, &self.saver, &wish.body).await;
         }
         let _turn = self.turn.lock().await;
-        let (hosts, saver) = (Arc::clone(&self.hosts), self.saver.clone());
+        let (hosts, saver) = (Arc::clone(&self.hosts), Arc::clone(&self.saver));
         let granted = tokio::task::spawn_blocking(move || {
             let answer = action::perform(wish.action, &hosts, wish.query.as_deref(), &wish.body)?;
-            match saver {
-                Some(saver) if wish.action.is_change() => action::save(&saver).map(|()| answer),
-                _ => Ok(answer),
+            if wish.action.is_change() {
+                action::save(&saver)?;
             }
+            Ok(answer)
         });
         granted.await.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "the emulator failed")))
     }

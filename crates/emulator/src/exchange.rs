@@ -18,7 +18,7 @@ use crate::faults::{FaultPlan, Strike, Truncate};
 use crate::http::{BrokenOff, Service, Via};
 use crate::ledger::{Event, Ledger};
 use crate::request::{BODY_BYTES_MAX, Endpoint, ExchangeNote, StoreAnswer, StoreRequest, VirtualHost};
-use crate::worker::Workers;
+use crate::turn::Turns;
 
 /// What stands for a body that is too long: the verdict is that of any other such body.
 static TOO_LONG: [u8; BODY_BYTES_MAX + 1] = [b' '; BODY_BYTES_MAX + 1];
@@ -29,8 +29,8 @@ pub(crate) struct Hosts {
     pub(crate) clock: VirtualClock,
     pub(crate) faults: FaultPlan,
     pub(crate) ledger: Ledger,
-    /// Who does the RSA work; `None` when there is none to do.
-    pub(crate) workers: Option<Workers>,
+    /// Who may do RSA work; `None` when there is none to do.
+    pub(crate) turns: Option<Turns>,
 }
 
 /// A request that has arrived whole and found its host.
@@ -86,18 +86,30 @@ struct Answer {
     body: Bytes,
 }
 
-impl From<StoreAnswer> for Answer {
-    fn from(answer: StoreAnswer) -> Self {
-        let mut headers = HeaderMap::with_capacity(answer.headers.len() + 3);
-        for (name, value) in answer.headers {
-            // A name or value that is none would be the emulator's own mistake: the answer goes without it.
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::try_from(value)) {
-                headers.insert(name, value);
-            }
+/// Separates what the caller gets from what the ledger keeps.
+fn taken_apart(answer: StoreAnswer) -> (Answer, ExchangeNote) {
+    let mut headers = HeaderMap::with_capacity(answer.headers.len() + 3);
+    for (name, value) in answer.headers {
+        // A name or value that is none would be the emulator's own mistake: the answer goes without it.
+        if let (Some(name), Ok(value)) = (header_name(name), HeaderValue::try_from(value)) {
+            headers.insert(name, value);
         }
-        let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, headers, body: answer.body }
     }
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (Answer { status, headers, body: answer.body }, answer.note)
+}
+
+/// The name of a header; those of every answer without any work.
+fn header_name(name: &'static str) -> Option<HeaderName> {
+    Some(match name {
+        "Content-Type" => header::CONTENT_TYPE,
+        "Date" => header::DATE,
+        "MS-CV" => HeaderName::from_static("ms-cv"),
+        "MS-CorrelationId" => HeaderName::from_static("ms-correlationid"),
+        "MS-RequestId" => HeaderName::from_static("ms-requestid"),
+        "MS-ServerId" => HeaderName::from_static("ms-serverid"),
+        other => HeaderName::from_bytes(other.as_bytes()).ok()?,
+    })
 }
 
 impl Service for Hosts {
@@ -150,43 +162,33 @@ pub(crate) fn virtual_host(name: &str) -> Option<VirtualHost> {
 }
 
 impl Hosts {
-    async fn exchange(self: &Arc<Self>, call: Call, via: &Via) -> Result<Response<AnswerBody>, BrokenOff> {
+    async fn exchange(&self, call: Call, via: &Via) -> Result<Response<AnswerBody>, BrokenOff> {
         let began_at = self.clock.now();
         let endpoint = Endpoint::of(call.host, call.path());
         if let Some(strike) = self.faults.strike(endpoint, began_at) {
             return self.struck(call, endpoint, &strike, began_at, via).await;
         }
         let host = call.host;
-        let (answer, note) = self.judge(call, endpoint, None).await?;
+        let (answer, note) = self.judge(call, endpoint, None).await;
         let ended_at = self.clock.now();
         self.record(host, Some(answer.status), note, began_at, ended_at);
         Ok(respond(answer, None, ended_at))
     }
 
     /// Has the emulator answer, by `now` when it is given and by the clock when its turn comes otherwise.
-    async fn judge(
-        self: &Arc<Self>,
-        call: Call,
-        endpoint: Endpoint,
-        now: Option<Timestamp>,
-    ) -> Result<(Answer, ExchangeNote), BrokenOff> {
-        let hosts = Arc::clone(self);
-        let judge = move || {
-            let answer = hosts.emulator.answer(&call.request(), now.unwrap_or_else(|| hosts.clock.now()));
-            let note = answer.note.clone();
-            (Answer::from(answer), note)
-        };
+    async fn judge(&self, call: Call, endpoint: Endpoint, now: Option<Timestamp>) -> (Answer, ExchangeNote) {
+        let judge = || taken_apart(self.emulator.answer(&call.request(), now.unwrap_or_else(|| self.clock.now())));
         let signs = matches!(endpoint, Endpoint::Token | Endpoint::Renew | Endpoint::Keys);
-        match &self.workers {
-            Some(workers) if signs => workers.run(judge).await.map_err(|_| BrokenOff),
-            _ => Ok(judge()),
+        match &self.turns {
+            Some(turns) if signs => turns.take(judge).await,
+            _ => judge(),
         }
     }
 
     /// An exchange that a fault strikes. Its instants are exact: a delay ends when it ends, wherever the clock runs on to
     /// before this is noticed.
     async fn struck(
-        self: &Arc<Self>,
+        &self,
         call: Call,
         endpoint: Endpoint,
         strike: &Strike,
@@ -200,7 +202,7 @@ impl Hosts {
             let fingerprint = if endpoint == Endpoint::Renew { call.fingerprint() } else { None };
             (Answer::empty(), ExchangeNote { fingerprint, ..ExchangeNote::new(endpoint) })
         } else {
-            self.judge(call, endpoint, strike.delay.map(|_| at)).await?
+            self.judge(call, endpoint, strike.delay.map(|_| at)).await
         };
         at = self.delay(at, strike.delay_after()).await;
         let ended_at = if strike.delay.is_some() { at } else { self.clock.now() };
@@ -226,9 +228,8 @@ impl Hosts {
         if let Some(body) = &strike.body {
             return Some((Answer { status, body: body.clone(), ..Answer::empty() }, strike.inner_code.clone()));
         }
-        let answer = self.emulator.fault_answer(&call.request(), status.as_u16(), now);
-        let inner_code = answer.note.inner_code.clone();
-        Some((Answer::from(answer), inner_code))
+        let (answer, note) = taken_apart(self.emulator.fault_answer(&call.request(), status.as_u16(), now));
+        Some((answer, note.inner_code))
     }
 
     /// Waits on the emulator's clock and says when the wait ended.

@@ -52,10 +52,11 @@ mod state;
 mod sync;
 mod ticket;
 mod tls;
-mod worker;
+mod turn;
 
 pub use client_registry::{DEV_CLIENT_ID, DEV_CLIENT_SECRET, DEV_TENANT_ID};
 pub use connection::Limits;
+pub use data_dir::DataDirError;
 pub use emulator::Emulator;
 pub use management::{AddClient, CertificateView, ControlError, FederatedCredential, MintKey, MintTicket, Revocation};
 pub use profile::{
@@ -65,3 +66,4 @@ pub use profile::{
 pub use request::{BODY_BYTES_MAX, Endpoint, ExchangeNote, StoreAnswer, StoreRequest, VirtualHost};
 pub use server::{Running, Server, ServerOptions, StartError};
 pub use snapshot::Snapshot;
+pub use tls::TlsError;

@@ -1,4 +1,5 @@
-//! Keeps the data directory up to date: after every change, now and then while time runs, and at the end.
+//! Runs ahead of the clock: makes the certificates that will be needed, and keeps the data directory up to date, after
+//! every change, now and then while time runs, and at the end.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -16,13 +17,14 @@ const TICK: Duration = Duration::from_secs(20);
 const AHEAD_MIN: Duration = Duration::from_secs(60);
 const AHEAD_MAX: Duration = Duration::from_secs(86_400);
 
-/// The one writer of a data directory.
+/// The one writer of the data directory, if there is one. Without one, certificates are still made before they are
+/// needed, so that no request waits for a new RSA key.
 ///
 /// It keeps an instant that lies ahead of the clock and holds the clock when that instant is reached until a later one
 /// is durable. So after a crash the clock goes on where it was or a little later, never earlier: no key that was issued
 /// lies in the future.
 pub(crate) struct Saver {
-    dir: DataDir,
+    dir: Option<DataDir>,
     seed: u64,
     emulator: Arc<Emulator>,
     clock: VirtualClock,
@@ -40,7 +42,7 @@ struct Kept {
 }
 
 impl Saver {
-    pub(crate) fn new(dir: DataDir, seed: u64, emulator: Arc<Emulator>, clock: VirtualClock) -> Self {
+    pub(crate) fn new(dir: Option<DataDir>, seed: u64, emulator: Arc<Emulator>, clock: VirtualClock) -> Self {
         let kept = Kept { bytes: Vec::new(), resume_at: Timestamp::MIN, ahead: AHEAD_MIN, is_over: false };
         Self { dir, seed, emulator, clock, kept: Mutex::new(kept), moved: Notify::new() }
     }
@@ -60,7 +62,7 @@ impl Saver {
     pub(crate) fn save_last(&self) -> Result<(), DataDirError> {
         let saved = self.save(Some(Duration::ZERO));
         self.lock().is_over = true;
-        self.dir.release();
+        self.dir.iter().for_each(DataDir::release);
         saved
     }
 
@@ -78,11 +80,12 @@ impl Saver {
         for at in [clock.now, kept.resume_at] {
             self.emulator.certificates(at);
         }
+        let Some(dir) = &self.dir else { return Ok(()) };
         let keep = KeptClock { resume_at: kept.resume_at, rate: clock.rate };
         let state = State::new(self.seed, keep, self.emulator.snapshot());
         let bytes = serde_json::to_vec(&state).expect("the state has text and numbers only");
         if bytes != kept.bytes {
-            self.dir.save(&bytes)?;
+            dir.save(&bytes)?;
             kept.bytes = bytes;
         }
         Ok(())

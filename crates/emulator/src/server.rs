@@ -20,7 +20,7 @@ use crate::ledger::{EXCHANGES_MAX, Ledger, Page};
 use crate::management::ControlError;
 use crate::saver::Saver;
 use crate::tls::{Authority, TlsError};
-use crate::worker::Workers;
+use crate::turn::Turns;
 use crate::{Emulator, EmulatorOptions, Signatures};
 
 /// How many connections the control port takes; they are not those of the emulated hosts.
@@ -82,9 +82,6 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
-    /// The system gives no threads.
-    #[error("the worker threads cannot be started")]
-    Workers(#[source] io::Error),
     /// Preparing panicked.
     #[error("the emulator could not be prepared")]
     Prepare,
@@ -136,7 +133,7 @@ impl Listeners {
 /// Everything but the sockets.
 struct Prepared {
     hosts: Arc<Hosts>,
-    saver: Option<Arc<Saver>>,
+    saver: Arc<Saver>,
     tls: Option<TlsAcceptor>,
     ca: Option<CaFile>,
 }
@@ -165,11 +162,11 @@ fn prepare(
         None => Emulator::new(emulator, clock.now()),
     };
     let emulator = Arc::new(emulator);
-    let workers = (signatures == Signatures::Real).then(Workers::start).transpose().map_err(StartError::Workers)?;
-    let saver = dir.map(|dir| Arc::new(Saver::new(dir, seed, Arc::clone(&emulator), clock.clone())));
-    saver.as_ref().map(|saver| saver.save_change()).transpose()?;
+    let turns = (signatures == Signatures::Real).then(Turns::new);
+    let saver = Arc::new(Saver::new(dir, seed, Arc::clone(&emulator), clock.clone()));
+    saver.save_change()?;
     let (faults, ledger) = (FaultPlan::new(seed), Ledger::new(exchanges_max));
-    let hosts = Arc::new(Hosts { emulator, clock, faults, ledger, workers });
+    let hosts = Arc::new(Hosts { emulator, clock, faults, ledger, turns });
     Ok(Prepared { hosts, saver, tls, ca })
 }
 
@@ -206,11 +203,10 @@ fn run(prepared: Prepared, listeners: Listeners, limits: Limits) -> Running {
     let control = Connections::new(Limits { connections_max: CONTROL_CONNECTIONS_MAX, ..limits });
     let addresses =
         [&listeners.http, &listeners.https, &listeners.control].map(|it| it.as_ref().map(Listener::address));
-    let mut tasks = vec![tokio::spawn(hosts.clock.clone().drive())];
-    tasks.extend(saver.clone().map(|saver| tokio::spawn(saver.run())));
+    let mut tasks = vec![tokio::spawn(hosts.clock.clone().drive()), tokio::spawn(Arc::clone(&saver).run())];
     tasks.extend(listeners.http.map(|listener| serve(listener, &store, None, &hosts)));
     tasks.extend(listeners.https.map(|listener| serve(listener, &store, tls, &hosts)));
-    let wishes = Arc::new(Control::new(Arc::clone(&hosts), saver.clone()));
+    let wishes = Arc::new(Control::new(Arc::clone(&hosts), Arc::clone(&saver)));
     tasks.extend(listeners.control.map(|listener| serve(listener, &control, None, &wishes)));
     let [http, https, control_address] = addresses;
     Running { http, https, control: control_address, ca, hosts, saver, groups: [store, control], tasks }
@@ -232,7 +228,7 @@ pub struct Running {
     control: Option<SocketAddr>,
     ca: Option<CaFile>,
     hosts: Arc<Hosts>,
-    saver: Option<Arc<Saver>>,
+    saver: Arc<Saver>,
     groups: [Arc<Connections>; 2],
     tasks: Vec<JoinHandle<()>>,
 }
@@ -283,7 +279,7 @@ impl Running {
         let [store, control] = &self.groups;
         tokio::join!(store.drained(), control.drained());
         self.tasks.drain(..).for_each(|task| task.abort());
-        let Some(saver) = self.saver.take() else { return Ok(()) };
+        let saver = Arc::clone(&self.saver);
         spawn_blocking(move || saver.save_last()).await.unwrap_or(Ok(()))
     }
 }

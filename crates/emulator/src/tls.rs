@@ -146,3 +146,55 @@ impl ResolvesServerCert for BySni {
         host.map(|(_, certificate)| Arc::clone(certificate))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::RootCertStore;
+    use rustls::client::WebPkiServerVerifier;
+    use rustls::client::danger::ServerCertVerifier;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{ServerName, UnixTime};
+
+    use super::*;
+
+    const TODAY: Timestamp = Timestamp::from_seconds(1_800_000_000);
+
+    /// Whether a client that trusts the authority accepts its certificate for `name` at `at`.
+    fn check(authority: &Authority, name: &'static str, at: Timestamp, expected: bool) {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(authority.certificate_pem().as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let certificate = authority.certify(&[name], TODAY).unwrap();
+        let at = UnixTime::since_unix_epoch(at.since(Timestamp::EPOCH));
+        let name = ServerName::try_from(name).unwrap();
+        let verified = verifier.verify_server_cert(&certificate.cert[0], &[], &name, &[], at);
+        assert_eq!(verified.is_ok(), expected, "{name:?}: {verified:?}");
+    }
+
+    #[test]
+    fn the_authority_is_good_for_its_names_only() {
+        let made = Authority::new(TODAY).unwrap();
+        let read = Authority::read(made.certificate_pem().to_owned(), &made.key_pem()).unwrap();
+        for authority in [made, read] {
+            for host in VirtualHost::ALL {
+                check(&authority, host.name(), TODAY, true);
+            }
+            for name in ["localhost", "127.0.0.1", "127.1.2.3", "::1"] {
+                check(&authority, name, TODAY, true);
+            }
+            for name in ["onestore.microsoft.com", "mp.microsoft.com", "example.com", "10.0.0.1", "::2"] {
+                check(&authority, name, TODAY, false);
+            }
+        }
+    }
+
+    #[test]
+    fn a_certificate_lasts_a_year_and_begins_a_day_early() {
+        let authority = Authority::new(TODAY).unwrap();
+        check(&authority, LOCALHOST, TODAY - DAY, true);
+        check(&authority, LOCALHOST, TODAY + DAY * 396, true);
+        check(&authority, LOCALHOST, TODAY + DAY * 398, false);
+        check(&authority, LOCALHOST, TODAY - DAY * 2, false);
+    }
+}

@@ -75,6 +75,30 @@ async fn after_a_crash_no_issued_key_lies_in_the_future() {
 }
 
 #[tokio::test]
+async fn a_certificate_is_durable_before_it_signs() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = start(dir.path(), START).await.unwrap();
+    rig.grant("POST", "/control/v1/profile", json!({"profile": "game-docs"})).await;
+    rig.grant("POST", "/control/v1/clock", json!({"rate": 1})).await;
+    rig.clock.advance(Duration::from_secs(86_400 * 30)).await.unwrap();
+    let key = rig.mint_key("purchase", "u").await;
+    drop(rig);
+
+    let rig = start_again(dir.path()).await;
+    assert_eq!(renew(&rig, &key).await, 200);
+}
+
+#[tokio::test]
+async fn scheduled_certificates_are_made_without_a_request() {
+    let rig = Rig::start().await;
+    rig.grant("POST", "/control/v1/profile", json!({"profile": "game-docs"})).await;
+    rig.clock.advance(Duration::from_secs(86_400 * 30)).await.unwrap();
+    let snapshot = rig.running.emulator().snapshot();
+    let snapshot = serde_json::to_value(&snapshot).unwrap();
+    assert!(snapshot["certificates"].as_array().unwrap().len() >= 5);
+}
+
+#[tokio::test]
 async fn a_change_is_durable_before_it_is_answered() {
     let dir = tempfile::tempdir().unwrap();
     let rig = start(dir.path(), START).await.unwrap();

@@ -51,11 +51,7 @@ enum ClockMove {
 
 /// Moves the clock, and answers when everything that fell due on the way is done. The move goes on when the caller
 /// hangs up.
-pub(super) async fn move_clock(
-    hosts: &Arc<Hosts>,
-    saver: Option<&Arc<Saver>>,
-    body: &[u8],
-) -> Result<Vec<u8>, Problem> {
+pub(super) async fn move_clock(hosts: &Arc<Hosts>, saver: &Arc<Saver>, body: &[u8]) -> Result<Vec<u8>, Problem> {
     let clock = &hosts.clock;
     let stuck = match parse::<ClockMove>(body)? {
         ClockMove::Advance(span) => advance(clock, span.get()).await.err(),
@@ -76,10 +72,9 @@ pub(super) async fn move_clock(
         }
         ClockMove::Freeze(false) => return Err(Problem::invalid("a rate ends a freeze")),
     };
-    if let Some(saver) = saver.cloned() {
-        let saved = tokio::task::spawn_blocking(move || save(&saver)).await;
-        saved.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "the emulator failed")))?;
-    }
+    let saver = Arc::clone(saver);
+    let saved = tokio::task::spawn_blocking(move || save(&saver)).await;
+    saved.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "the emulator failed")))?;
     stuck.map_or_else(|| json(&ClockDocument::of(clock)), Err)
 }
 
