@@ -16,6 +16,8 @@ pub(super) struct Tally {
     pub(super) renewed: u64,
     /// Rows that were written without one.
     pub(super) failed: u64,
+    /// Groups in which they were written.
+    pub(super) commits: u64,
 }
 
 /// Counts what `inner` settles.
@@ -33,6 +35,7 @@ impl Counting {
 
     fn count(&self, writes: &[Write], settled: &[Settled]) {
         self.tally.send_modify(|tally| {
+            tally.commits += 1;
             for (write, settled) in writes.iter().zip(settled) {
                 match (write, settled) {
                     (Write::Put { expected: Expected::Row { fingerprint, .. }, record }, Settled::Done(_))

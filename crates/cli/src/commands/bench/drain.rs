@@ -36,6 +36,8 @@ pub(super) struct Drained {
     pub(super) renewed: u64,
     /// Outcomes without a successor.
     pub(super) failed: u64,
+    /// Commits in which they became durable.
+    pub(super) commits: u64,
     /// From the start of the keeper to the last of them.
     pub(super) micros: u64,
     /// CPU time in that span.
@@ -61,14 +63,14 @@ impl Drain {
         let began = clock.elapsed();
         let keeper = keep::start(Arc::new(keyring), &self.files, self.upstream, Arc::clone(&clock) as _).await?;
         let end = clock.sleep_until(clock.now() + Duration::from_secs(self.seconds));
-        let Tally { renewed, failed } = tokio::select! {
+        let Tally { renewed, failed, commits } = tokio::select! {
             tally = until_done(&mut tally, self.due) => tally?,
             _ = end => *tally.borrow(),
         };
         let micros = (clock.elapsed() - began).as_micros() as u64;
         let Usage { cpu_micros, peak_rss_bytes } = usage()?;
         keeper.shutdown().await;
-        Ok(Drained { renewed, failed, micros, cpu_micros: cpu_micros - cpu_before, peak_rss_bytes })
+        Ok(Drained { renewed, failed, commits, micros, cpu_micros: cpu_micros - cpu_before, peak_rss_bytes })
     }
 }
 

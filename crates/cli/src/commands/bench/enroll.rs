@@ -55,7 +55,10 @@ impl Enroll {
         let (connections, per_request, keys) =
             if self.single { (CALLERS_SINGLE, 1, KEYS_SINGLE) } else { (CALLERS_BATCH, LINES_PER_BATCH, KEYS) };
         let shots = Shots::Enroll { token, per_request, maker: Default::default() };
-        let mut load = Process::start(&Role::Load(Load { address, connections, shots }), &cores.others)?;
+        let mut load = Process::start(
+            &Role::Load(Load { address, connections, shots, awake: !cores.are_shared() }),
+            &cores.others,
+        )?;
         let Connected = load.hear()?;
         let before: Usage = keeper.ask(&TellUsage)?;
         let millis = self.common.seconds.unwrap_or(SECONDS) * 1000;

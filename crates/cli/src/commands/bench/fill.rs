@@ -33,8 +33,9 @@ pub(super) struct Fill {
     pub(super) files: Files,
     /// With how many keys.
     pub(super) keys: u64,
-    /// How long ago they were issued, in days.
-    pub(super) age_days: u32,
+    /// How long ago they were issued, in days; each at an instant of its own, so that what is due together does not lie
+    /// together.
+    pub(super) age_days: std::ops::Range<u32>,
 }
 
 /// What was filled.
@@ -71,7 +72,7 @@ impl Fill {
     fn record(&self, number: u64, maker: &mut Maker, sealer: &Sealer, now: Timestamp) -> Result<Record, CommandError> {
         let identity = identity(number);
         let id = identity.key_id();
-        let issued_at = now - DAY * self.age_days;
+        let issued_at = now - maker.span(DAY * self.age_days.start..DAY * self.age_days.end);
         let key = StoreIdKey::parse(Secret::new(maker.key(number, issued_at))).map_err(failure)?;
         let sealed = sealer.seal(&identity, id, Role::Held, KEY_VERSION, key.jwt());
         Ok(Record {
@@ -136,8 +137,8 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn keys_of_twelve_days_are_due_and_those_of_one_day_are_not() {
-        for (age_days, due) in [(12, 6), (1, 0)] {
+    async fn keys_of_eleven_days_are_due_and_those_of_one_are_not() {
+        for (age_days, due) in [(11..13, 6), (1..3, 0)] {
             let place = Place::prepare(None).unwrap();
             let filled = Fill { files: place.files.clone(), keys: 6, age_days }.run().await.unwrap();
             assert_eq!(filled.due, due);

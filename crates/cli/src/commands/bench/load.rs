@@ -18,7 +18,7 @@ mod shot;
 pub(super) use shot::Shots;
 
 use super::http::{Answer, whole_answer};
-use super::part::Orders;
+use super::part::{Awake, Orders};
 use super::{failure, report};
 use crate::exit::{CommandError, CommandResult};
 
@@ -34,6 +34,8 @@ pub(super) struct Load {
     pub(super) connections: usize,
     /// What is sent.
     pub(super) shots: Shots,
+    /// Whether it has a core of its own, on which it need not sleep.
+    pub(super) awake: bool,
 }
 
 /// Send for a while.
@@ -74,6 +76,7 @@ impl Load {
         report(&Connected)?;
         let mut sent = 0;
         while let Some(fire) = orders.next::<Fire>().await? {
+            let _awake = self.awake.then(Awake::new);
             let volley = Rc::new(Volley::new(Rc::clone(&shots), &fire, sent));
             connections = volley.fire(connections).await?;
             sent = volley.next.get();

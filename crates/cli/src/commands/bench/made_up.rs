@@ -2,6 +2,7 @@
 //! measures signing does not use these.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -103,6 +104,11 @@ impl Maker {
         format!("{a:08x}-{b:04x}-{c:04x}-{d:04x}-{:012x}", low & 0xffff_ffff_ffff)
     }
 
+    /// A span within these.
+    pub(super) fn span(&mut self, within: Range<Duration>) -> Duration {
+        self.random.random_range(within)
+    }
+
     fn sign(&mut self, key: &mut String) {
         let mut signature = [0; 256];
         self.random.fill(signature.as_mut_slice());
@@ -134,8 +140,6 @@ pub(super) fn ticket(now: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use storekeeper_model::{Secret, ServiceTicket, StoreIdKey};
 
     use super::*;

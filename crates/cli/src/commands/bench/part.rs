@@ -14,7 +14,7 @@ use crate::exit::{CommandError, CommandResult};
 #[serde(rename_all = "snake_case")]
 pub(super) enum Role {
     /// The Store and Entra, as cheap as can be.
-    Stub,
+    Stub(stub::Stub),
     /// Puts keys into a keyring.
     Fill(fill::Fill),
     /// A keeper that renews what is due.
@@ -33,7 +33,7 @@ impl Role {
     /// How to speak of it.
     pub(super) const fn name(&self) -> &'static str {
         match self {
-            Self::Stub => "stub",
+            Self::Stub(_) => "stub",
             Self::Fill(_) => "fill",
             Self::Drain(_) => "drain",
             Self::Emulate(_) => "emulate",
@@ -59,7 +59,7 @@ pub(super) async fn run() -> CommandResult {
     let mut orders = Orders::from_stdin();
     let Some(role) = orders.next().await? else { return Err(failure("the first line on stdin names the role")) };
     match role {
-        Role::Stub => on_one_thread(|| stub::run(orders)).await,
+        Role::Stub(stub) => on_one_thread(|| stub.run(orders)).await,
         Role::Fill(fill) => report(&fill.run().await?),
         Role::Drain(drain) => drain.run(orders).await,
         Role::Emulate(emulate) => emulate.run(orders).await,
@@ -94,6 +94,29 @@ impl Orders {
     /// Resolves when there are no more.
     pub(super) async fn end(&mut self) {
         while self.0.recv().await.is_some() {}
+    }
+}
+
+/// Keeps the thread it was made on awake until it is dropped.
+///
+/// Whoever writes to a socket pays for waking its reader, which on a virtual machine costs as much as the whole request.
+/// A stub and a load that never sleep leave what is measured with its own work; a real network has its own readers.
+pub(super) struct Awake(tokio::task::JoinHandle<()>);
+
+impl Awake {
+    /// Begins.
+    pub(super) fn new() -> Self {
+        Self(tokio::task::spawn_local(async {
+            loop {
+                tokio::task::yield_now().await;
+            }
+        }))
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

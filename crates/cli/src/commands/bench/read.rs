@@ -26,8 +26,8 @@ const SECONDS: u64 = 10;
 const CONNECTIONS: usize = 32;
 /// How long each side has its turn.
 const TURN_MILLIS: u64 = 500;
-/// None is due before six days.
-const AGE_DAYS: u32 = 1;
+/// None is due before it is seven days old.
+const AGE_DAYS: std::ops::Range<u32> = 1..3;
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -90,7 +90,7 @@ impl Side {
     fn start(role: &Role, shots: Shots, cores: &Cores) -> Result<Self, CommandError> {
         let mut server = Process::start(role, &cores.measured)?;
         let Listening { address } = server.hear()?;
-        let load = Role::Load(Load { address, connections: CONNECTIONS, shots });
+        let load = Role::Load(Load { address, connections: CONNECTIONS, shots, awake: !cores.are_shared() });
         let mut load = Process::start(&load, &cores.others)?;
         let Connected = load.hear()?;
         Ok(Self { server, load, answered: 0, micros: 0, cpu_micros: 0, last: None })

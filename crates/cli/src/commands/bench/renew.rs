@@ -9,7 +9,8 @@ use super::machine::Cores;
 use super::part::{Listening, Role};
 use super::place::Place;
 use super::process::Process;
-use super::{Common, each, failure, per_second};
+use super::stub::Stub;
+use super::{Common, each, failure, per_second, ratio};
 use crate::exit::CommandError;
 
 /// What `bench renew` is told.
@@ -20,7 +21,7 @@ pub struct Renew {
 }
 
 /// With the usual target and spread all keys of this age are due.
-const AGE_DAYS: u32 = 12;
+const AGE_DAYS: std::ops::Range<u32> = 11..13;
 const KEYS: u64 = 100_000;
 const SECONDS: u64 = 600;
 
@@ -34,6 +35,7 @@ pub(super) struct Found {
     keys: u64,
     renewed: u64,
     failed: u64,
+    renewals_per_commit: f64,
     seconds: f64,
     cores: usize,
     shared_cores: bool,
@@ -49,7 +51,7 @@ impl Renew {
         let mut fill = Process::start(&fill, &cores.others)?;
         let Filled { due } = fill.hear()?;
         fill.end()?;
-        let mut stub = Process::start(&Role::Stub, &cores.others)?;
+        let mut stub = Process::start(&Role::Stub(Stub { awake: !cores.are_shared() }), &cores.others)?;
         let Listening { address: upstream } = stub.hear()?;
         let seconds = self.common.seconds.unwrap_or(SECONDS);
         let drain = Role::Drain(Drain { files: place.files.clone(), upstream, due, seconds });
@@ -73,6 +75,7 @@ impl Found {
             keys,
             renewed: drained.renewed,
             failed: drained.failed,
+            renewals_per_commit: ratio(drained.renewed as f64, drained.commits as f64),
             seconds: drained.micros as f64 / 1e6,
             cores: cores.measured.len(),
             shared_cores: cores.are_shared(),

@@ -59,7 +59,7 @@ impl Serve {
         let mut store = Process::start(&emulate, &cores.measured)?;
         let Minted { address, ticket, keys: minted } = store.hear()?;
         let shots = Shots::Renew { ticket, keys: minted };
-        let load = Role::Load(Load { address, connections: CONNECTIONS, shots });
+        let load = Role::Load(Load { address, connections: CONNECTIONS, shots, awake: !cores.are_shared() });
         let mut load = Process::start(&load, &cores.others)?;
         let Connected = load.hear()?;
         // The first turn warms up: it is not counted.

@@ -12,30 +12,41 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
 use storekeeper_clock::{Clock as _, SystemClock};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::http::find;
 use super::made_up::{self, Maker};
-use super::part::{Listening, Orders};
+use super::part::{Awake, Listening, Orders};
 use super::{failure, report};
 use crate::exit::{CommandError, CommandResult};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("ms-correlationid");
 
-/// Serves until there are no more orders.
-pub(super) async fn run(mut orders: Orders) -> CommandResult {
-    let listener = listen().await?;
-    report(&Listening { address: listener.local_addr().map_err(failure)? })?;
-    let stub = Rc::new(Stub { clock: SystemClock::new(), maker: RefCell::new(Maker::new(0x57ab)) });
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                let (stream, _) = accepted.map_err(failure)?;
-                tokio::task::spawn_local(converse(stream, Rc::clone(&stub)));
+/// The stub.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Stub {
+    /// Whether it has a core of its own, on which it need not sleep.
+    pub(super) awake: bool,
+}
+
+impl Stub {
+    /// Serves until there are no more orders.
+    pub(super) async fn run(self, mut orders: Orders) -> CommandResult {
+        let listener = listen().await?;
+        report(&Listening { address: listener.local_addr().map_err(failure)? })?;
+        let store = Rc::new(Store::new());
+        let _awake = self.awake.then(Awake::new);
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => {
+                    let (stream, _) = accepted.map_err(failure)?;
+                    tokio::task::spawn_local(converse(stream, Rc::clone(&store)));
+                }
+                () = orders.end() => return Ok(()),
             }
-            () = orders.end() => return Ok(()),
         }
     }
 }
@@ -45,19 +56,24 @@ pub(super) async fn listen() -> Result<TcpListener, CommandError> {
     TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.map_err(failure)
 }
 
-async fn converse(stream: TcpStream, stub: Rc<Stub>) {
+async fn converse(stream: TcpStream, store: Rc<Store>) {
     // A connection that breaks is seen by who counts answers.
     drop(stream.set_nodelay(true));
-    let answer = service_fn(move |request| Rc::clone(&stub).answer(request));
+    let answer = service_fn(move |request| Rc::clone(&store).answer(request));
     drop(http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await);
 }
 
-struct Stub {
+/// What answers.
+struct Store {
     clock: SystemClock,
     maker: RefCell<Maker>,
 }
 
-impl Stub {
+impl Store {
+    fn new() -> Self {
+        Self { clock: SystemClock::new(), maker: RefCell::new(Maker::new(0x57ab)) }
+    }
+
     async fn answer(self: Rc<Self>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
         let is_entra = request.uri().path().ends_with("/oauth2/v2.0/token");
         let body = request.into_body().collect().await?.to_bytes();
@@ -102,19 +118,19 @@ mod tests {
 
     #[test]
     fn a_posted_key_is_succeeded_wherever_it_stands_in_the_body() {
-        let stub = Stub { clock: SystemClock::new(), maker: RefCell::new(Maker::new(3)) };
+        let store = Store::new();
         let key = Maker::new(4).key(5, Timestamp::from_seconds(1_700_000_000));
         let bodies = [
             format!(r#"{{"serviceTicket":"a.b.c","key":"{key}"}}"#),
             format!(r#"{{"key":"{key}","serviceTicket":"a.b.c"}}"#),
         ];
         for body in bodies {
-            let answer = stub.successor(body.as_bytes(), &mut stub.maker.borrow_mut()).unwrap();
+            let answer = store.successor(body.as_bytes(), &mut store.maker.borrow_mut()).unwrap();
             let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
             let successor = StoreIdKey::parse(Secret::new(answer["key"].as_str().unwrap().to_owned())).unwrap();
             assert_eq!(successor.user_id().as_str(), made_up::player(5));
-            assert!(successor.lifetime().expires_at() > Some(stub.clock.now()));
+            assert!(successor.lifetime().expires_at() > Some(store.clock.now()));
         }
-        assert!(stub.successor(b"{}", &mut stub.maker.borrow_mut()).is_none());
+        assert!(store.successor(b"{}", &mut store.maker.borrow_mut()).is_none());
     }
 }
