@@ -45,7 +45,7 @@ mod tests {
     fn keys_die_at_their_exp() {
         let at = Timestamp::from_seconds;
         let mut keys = FirstKeys::default();
-        [10, 10, 20].map(|seconds| keys.add(at(seconds)));
+        [10, 10, 20].into_iter().for_each(|seconds| keys.add(at(seconds)));
         assert_eq!(keys.count(), 3);
         for (now, alive) in [(9, 3), (10, 1), (19, 1), (20, 0)] {
             assert_eq!(keys.alive_at(at(now)), alive, "{now}");

@@ -215,6 +215,6 @@ mod tests {
         let mut rows = Rows::new(["USER", "KEYS"]).numbers(&[1]);
         rows.add(["a\u{1b}[31m", "7"]);
         rows.add(["b", "10"]);
-        assert_eq!(rows.text(), "USER   KEYS\na\u{fffd}[31m     7\nb        10");
+        assert_eq!(rows.text(), "USER    KEYS\na\u{fffd}[31m     7\nb         10");
     }
 }

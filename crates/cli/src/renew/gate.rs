@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_host_that_is_down_is_waited_for_only_as_long_as_there_is_patience() {
-        let clock = VirtualClock::new(NOW);
+        let clock = VirtualClock::frozen_at(NOW);
         let gate = gate(&clock, 100);
         assert_eq!(gate.ask(), Ok(None));
         (0..Breaker::FAILURES).for_each(|_| gate.failed("timed_out"));
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn an_answer_brings_patience_back() {
-        let clock = VirtualClock::new(NOW);
+        let clock = VirtualClock::frozen_at(NOW);
         let gate = gate(&clock, 40);
         (0..Breaker::FAILURES).for_each(|_| gate.failed("timed_out"));
         clock.set(NOW + Duration::from_secs(60));

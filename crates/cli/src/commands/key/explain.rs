@@ -149,7 +149,7 @@ impl Case<'_> {
         let what = if self.key.refused_since.is_some() { "tried again" } else { "renewed" };
         match self.key.renew_at {
             Some(at) if at <= self.now => format!(
-                "Next: it is due, since {}, and is {what} as soon as the pace allows.",
+                "Next: it has been due for {} and is {what} as soon as the pace allows.",
                 span(self.now.since(at))
             ),
             Some(at) => format!("Next: it is {what} {}, at {}.", relative(at, self.now), instant(at)),
@@ -240,7 +240,7 @@ mod tests {
             Key { refused_since: Some(at(-1)), renew_at: Some(at(0) - Duration::from_secs(90)), ..key("active") };
         let history = [outcome(-1, "refused", "refused"), outcome(0, "refused", "refused")];
         let expected =
-            ["refused to renew it since", "2 times by now", "proves nothing", "due, since 1 min, and is tried again"];
+            ["refused to renew it since", "2 times by now", "proves nothing", "due for 2 min and is tried again"];
         check(&refused, &history, &AppStats::default(), &expected);
         let paused = AppStats { paused: Some(String::from("credential")), ..AppStats::default() };
         let failed = [outcome(-1, "failed", "timed_out")];
