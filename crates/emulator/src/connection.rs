@@ -2,7 +2,8 @@
 //!
 //! Three guards run by the operating system's time: a connection may be silent between requests only so long, a request
 //! must arrive whole within its time, and an answer must be taken within the same time. When every seat is taken, the
-//! connection that has been silent longest gives way; when none is silent, newcomers wait in the kernel's queue.
+//! connection that has been silent longest gives way, or else the one that has been sending its request longest, if that
+//! is longer than anybody needs; when there is none, newcomers wait in the kernel's queue.
 #![expect(clippy::disallowed_methods, reason = "guards against slow or idle sockets use the operating system's time")]
 
 mod guard;
@@ -90,8 +91,12 @@ const IDLE: u8 = 0;
 const RECEIVING: u8 = 1;
 /// A request has arrived; its answer is not ready.
 const ANSWERING: u8 = 2;
-/// Gave way to a newcomer while idle; final.
+/// Gave way to a newcomer; final.
 const EVICTED: u8 = 3;
+/// For how many milliseconds a sender may take its time while others wait for its seat.
+const SENDING_MILLIS: u64 = 1000;
+/// How often somebody who waits for a seat looks for such a sender.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// No write waits for the peer.
 const NEVER: u64 = u64::MAX;
 
@@ -116,8 +121,8 @@ impl Seat {
         moved.is_ok()
     }
 
-    fn evict(&self) -> bool {
-        let evicted = self.phase.compare_exchange(IDLE, EVICTED, Ordering::AcqRel, Ordering::Acquire).is_ok();
+    fn evict(&self, from: u8) -> bool {
+        let evicted = self.phase.compare_exchange(from, EVICTED, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if evicted {
             self.end.notify_one();
         }
@@ -161,14 +166,17 @@ impl Connections {
             if let Some(seated) = self.try_seat() {
                 return seated;
             }
-            freed.await;
+            tokio::select! {
+                () = freed => {}
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+            }
         }
     }
 
     fn try_seat(self: &Arc<Self>) -> Option<Seated> {
         let mut seats = self.lock();
         if seats.taken.len() >= self.limits.connections_max {
-            let evicted = seats.evict_longest_idle()?;
+            let evicted = seats.evict(self.millis())?;
             seats.taken.remove(&evicted);
         }
         let number = seats.next;
@@ -224,12 +232,18 @@ impl Connections {
 }
 
 impl Seats {
-    /// Evicts the connection that has been silent longest, and says which.
-    fn evict_longest_idle(&self) -> Option<u64> {
+    /// Evicts the connection that has been silent longest, or one that has been sending for long; says which.
+    fn evict(&self, now: u64) -> Option<u64> {
+        self.evict_longest(IDLE, now).or_else(|| self.evict_longest(RECEIVING, now.saturating_sub(SENDING_MILLIS)))
+    }
+
+    /// Evicts the connection that has been in a phase longest, if it entered it by `latest`.
+    fn evict_longest(&self, phase: u8, latest: u64) -> Option<u64> {
         loop {
-            let idle = self.taken.iter().filter(|(_, seat)| seat.phase.load(Ordering::Acquire) == IDLE);
-            let (number, seat) = idle.min_by_key(|(_, seat)| seat.since.load(Ordering::Acquire))?;
-            if seat.evict() {
+            let there = self.taken.iter().filter(|(_, seat)| seat.phase.load(Ordering::Acquire) == phase);
+            let since = there.map(|(number, seat)| (seat.since.load(Ordering::Acquire), number, seat));
+            let (_, number, seat) = since.filter(|(since, ..)| *since <= latest).min_by_key(|(since, ..)| *since)?;
+            if seat.evict(phase) {
                 return Some(*number);
             }
         }
@@ -262,7 +276,7 @@ pub(crate) struct Seated {
 /// Why a connection is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// At once: it was silent and somebody else needs the seat.
+    /// At once: it was silent or slow, and somebody else needs the seat.
     Evicted,
     /// After the answer under way: the server shuts down.
     Closing,

@@ -194,6 +194,26 @@ async fn certificates_rotate_on_request() {
 }
 
 #[tokio::test]
+async fn a_registered_client_gets_tickets() {
+    let rig = Rig::start().await;
+    let (tenant, client) = ("33333333-3333-4333-8333-333333333333", "44444444-4444-4444-8444-444444444444");
+    let ask = async || {
+        let scope = "https%3A%2F%2Fonestore.microsoft.com%2F.default";
+        let form = format!("grant_type=client_credentials&client_id={client}&client_secret=a%2Bb%26c&scope={scope}");
+        let path = format!("/login.microsoftonline.com/{tenant}/oauth2/v2.0/token");
+        let headers = "Content-Type: application/x-www-form-urlencoded\r\n";
+        exchange(rig.http(), &request("POST", &path, "127.0.0.1", headers, &form)).await.unwrap()
+    };
+    assert_eq!(ask().await.status, 400);
+    let wanted = json!({"tenant_id": tenant, "client_id": client, "secret": "a+b&c"});
+    let registered = rig.grant("POST", "/control/v1/clients", wanted).await;
+    assert_eq!(registered, json!({"tenant_id": tenant, "client_id": client}), "the secret is not told again");
+    let answer = ask().await;
+    assert_eq!((answer.status, answer.json()["token_type"].as_str()), (200, Some("Bearer")));
+    assert_eq!(rig.ledger().await.pop().unwrap()["host"], "login.microsoftonline.com");
+}
+
+#[tokio::test]
 async fn revoked_is_what_was_named() {
     let rig = Rig::start().await;
     let minted = rig.grant("POST", "/control/v1/keys", json!({"kind": "purchase", "user_id": "u"})).await;

@@ -158,6 +158,18 @@ async fn when_every_seat_is_taken_the_longest_silent_gives_way() {
 }
 
 #[tokio::test]
+async fn when_every_seat_is_taken_by_slow_senders_one_gives_way() {
+    let rig = rig(|limits| limits.connections_max = 2).await;
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(rig.http()).await.unwrap();
+        stream.write_all(b"POST /v6.0/b2b/ke").await.unwrap();
+        slow.push(stream);
+    }
+    assert_eq!(rig.renew(VirtualHost::Purchase, "{}").await.unwrap().status, 401);
+}
+
+#[tokio::test]
 async fn newcomers_wait_while_every_seat_is_in_use() {
     let rig = rig(|limits| limits.connections_max = 1).await;
     rig.grant("POST", "/control/v1/faults", serde_json::json!({"endpoint": "renew", "delay": "1h", "count": 1})).await;
