@@ -253,15 +253,18 @@ impl Worker {
     /// Copies the write-ahead log back into the database when it is long enough, after the answers have left.
     fn copy_log_back(&mut self) -> rusqlite::Result<()> {
         let [pages, copied] = self.checkpoint("-- writer::copy_log_back\nPRAGMA wal_checkpoint(NOOP)")?;
-        if pages >= self.checkpoint_pages && copied < pages {
-            self.after_commit.finders.release();
-            self.checkpoint("-- writer::copy_log_back\nPRAGMA wal_checkpoint(PASSIVE)")?;
+        if pages < self.checkpoint_pages || copied == pages {
+            return Ok(());
         }
+        // Once before, so that all of the log can be copied. Once after, so that it can begin anew: snapshots that are
+        // taken from then on need nothing of it.
+        self.after_commit.finders.release();
+        self.checkpoint("-- writer::copy_log_back\nPRAGMA wal_checkpoint(PASSIVE)")?;
+        self.after_commit.finders.release();
         if std::fs::metadata(&self.log).is_ok_and(|log| log.len() > self.log_bytes_max) {
             // Somebody else reads for a long time, such as a backup. The next try comes when the log is twice as long,
             // because this one may have to wait for the reader in vain.
             self.log_bytes_max = self.log_bytes_max.saturating_mul(2);
-            self.after_commit.finders.release();
             self.checkpoint("-- writer::copy_log_back\nPRAGMA wal_checkpoint(TRUNCATE)")?;
         }
         Ok(())
