@@ -40,6 +40,7 @@ mod fault_text;
 mod form;
 mod http;
 mod key_text;
+mod known;
 mod members;
 mod minting;
 mod rate;

@@ -81,7 +81,7 @@ impl State {
         let claims = jwt.decode_claims().ok_or(KeyFault::Malformed).map_err(unnamed)?;
         let claims = KeyClaims::parse(&claims).map_err(unnamed)?;
         let certificates = self.authority.list_for(exchange.now, exchange.now, &self.entropy);
-        let signer = verified_signer(&jwt, &certificates, exchange.now)?;
+        let signer = self.verified_signer(&jwt, fingerprint, &certificates, exchange.now)?;
         let hidden = self.mask.find(&claims.payload).unwrap_or_default();
         let facts = self.key_facts(&claims, fingerprint, hidden.serial, signer, exchange);
         let refused = |refusal| RenewalFault::Refused(refusal, signer.certificate.id().clone());
@@ -164,35 +164,41 @@ impl State {
         let minted = self.mint(wish, signer, &mut exchange.draw, &mut body);
         minted.map_err(|_| RenewalFault::Refused(KeyFault::TooLarge.into(), CertificateId::default()))?;
         exchange.note_successor(&body[OPEN.len()..]);
+        exchange.note.successor.iter().for_each(|fingerprint| self.known.insert(*fingerprint));
         body.push_str("\"}");
         Ok(body)
     }
-}
 
-/// Steps 12 and 13 but for the claims: the accepted certificate that did sign this key.
-fn verified_signer<'a>(
-    jwt: &JwtText<'_>,
-    certificates: &'a CertificateList,
-    now: Timestamp,
-) -> Result<&'a StoreCertificate, RenewalFault> {
-    let refused = |fault: KeyFault, id: CertificateId| RenewalFault::Refused(fault.into(), id);
-    let signer = match certificates.by_header(jwt.header) {
-        Some(signer) => signer,
-        None => {
-            let header = jwt.decode_header();
-            let header = header.as_deref().and_then(JwtHeader::parse).filter(|header| header.alg == "RS256");
-            let header = header.ok_or_else(|| refused(KeyFault::Malformed, CertificateId::default()))?;
-            let (kid, x5t) = (header.kid.as_deref(), header.x5t.as_deref());
-            let unknown = || refused(KeyFault::Certificate, CertificateId::new(kid.or(x5t).unwrap_or_default()));
-            certificates.by_name(kid, x5t).ok_or_else(unknown)?
-        }
-    };
-    let fault = if !signer.is_accepted(now) {
-        KeyFault::Certificate
-    } else if !signer.certificate.verifies(jwt.signed, jwt.signature) {
-        KeyFault::Signature
-    } else {
-        return Ok(signer);
-    };
-    Err(refused(fault, signer.certificate.id().clone()))
+    /// Steps 12 and 13 but for the claims: the accepted certificate that did sign this key.
+    fn verified_signer<'a>(
+        &self,
+        jwt: &JwtText<'_>,
+        fingerprint: Fingerprint,
+        certificates: &'a CertificateList,
+        now: Timestamp,
+    ) -> Result<&'a StoreCertificate, RenewalFault> {
+        let refused = |fault: KeyFault, id: CertificateId| RenewalFault::Refused(fault.into(), id);
+        let signer = match certificates.by_header(jwt.header) {
+            Some(signer) => signer,
+            None => {
+                let header = jwt.decode_header();
+                let header = header.as_deref().and_then(JwtHeader::parse).filter(|header| header.alg == "RS256");
+                let header = header.ok_or_else(|| refused(KeyFault::Malformed, CertificateId::default()))?;
+                let (kid, x5t) = (header.kid.as_deref(), header.x5t.as_deref());
+                let unknown = || refused(KeyFault::Certificate, CertificateId::new(kid.or(x5t).unwrap_or_default()));
+                certificates.by_name(kid, x5t).ok_or_else(unknown)?
+            }
+        };
+        let fault = if !signer.is_accepted(now) {
+            KeyFault::Certificate
+        } else if self.known.contains(fingerprint) {
+            return Ok(signer);
+        } else if signer.certificate.verifies(jwt.signed, jwt.signature) {
+            self.known.insert(fingerprint);
+            return Ok(signer);
+        } else {
+            KeyFault::Signature
+        };
+        Err(refused(fault, signer.certificate.id().clone()))
+    }
 }

@@ -13,6 +13,7 @@ use crate::client_registry::ClientRegistry;
 use crate::correlation::store_headers;
 use crate::entropy::{Draw, Entropy};
 use crate::judgement::{Circumstances, TicketFacts, TicketFault};
+use crate::known::KnownSignatures;
 use crate::payload::PayloadMask;
 use crate::rate::RateBuckets;
 use crate::request::{BODY_BYTES_MAX, Endpoint, ExchangeNote, StoreAnswer, StoreRequest, VirtualHost};
@@ -33,6 +34,7 @@ pub(crate) struct State {
     pub(crate) entra: SigningCertificate,
     pub(crate) registry: RwLock<ClientRegistry>,
     pub(crate) tickets: TicketCache,
+    pub(crate) known: KnownSignatures,
     pub(crate) revocations: RwLock<Revocations>,
     pub(crate) superseded: SupersededKeys,
     pub(crate) rate: RateBuckets,
@@ -68,6 +70,7 @@ impl State {
             entra,
             registry: RwLock::new(ClientRegistry::development()),
             tickets: TicketCache::default(),
+            known: KnownSignatures::default(),
             revocations: RwLock::default(),
             superseded: SupersededKeys::default(),
             rate: RateBuckets::default(),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use storekeeper_clock::Clock;
 use storekeeper_emulator::VirtualHost;
 use storekeeper_emulator::server::ServerOptions;
-use storekeeper_model::StoreIdKey;
+use storekeeper_model::{Fingerprint, StoreIdKey};
 
 #[tokio::test]
 async fn the_clock_advances_jumps_runs_and_freezes() {
@@ -141,7 +141,7 @@ async fn a_key_is_minted_for_any_instant() {
     let key = StoreIdKey::parse(minted["key"].as_str().unwrap().to_owned().into()).unwrap();
     assert_eq!(key.lifetime().issued_at().seconds(), 1_442_395_542);
     assert_eq!(key.user_id().as_str(), "Zoë");
-    assert_eq!(minted["fingerprint"], key.fingerprint().to_string());
+    assert_eq!(minted.as_object().map(|members| members.len()), Some(1), "nothing but the key, as it can be handed on");
 }
 
 #[tokio::test]
@@ -218,7 +218,8 @@ async fn revoked_is_what_was_named() {
     let rig = Rig::start().await;
     let minted = rig.grant("POST", "/control/v1/keys", json!({"kind": "purchase", "user_id": "u"})).await;
     let other = rig.mint_key("purchase", "u").await;
-    rig.grant("POST", "/control/v1/revocations", json!({"fingerprint": minted["fingerprint"]})).await;
+    let fingerprint = Fingerprint::of(minted["key"].as_str().unwrap());
+    rig.grant("POST", "/control/v1/revocations", json!({"fingerprint": fingerprint})).await;
     let renew = async |key: &str| rig.renew(VirtualHost::Purchase, &rig.renewal(key).await).await.unwrap().status;
     assert_eq!(renew(minted["key"].as_str().unwrap()).await, 401);
     assert_eq!(renew(&other).await, 200);

@@ -91,6 +91,7 @@ impl Dev {
     /// Runs until SIGTERM or SIGINT.
     pub async fn run(self) -> CommandResult {
         self.refuse_strangers()?;
+        let stop = super::StopSignals::listen()?;
         let state = State::open(&self.data_dir)?;
         // The keyring first: its lock tells whether another `dev` is at home.
         let keyring = compose::open_sqlite(&state.file("storekeeper.db")).await?;
@@ -119,7 +120,7 @@ impl Dev {
                 .map_err(|error| CommandError::new(Exit::Usage, format!("{}: {error}", file.display())))?;
         }
         output::print(&greeting(&ready, &self.data_dir, enrolled, &state.first_keys()))?;
-        super::until_told_to_stop().await;
+        stop.received().await;
         server.shutdown().await;
         keeper.shutdown().await;
         let ended = emulator.shutdown().await;
@@ -269,7 +270,7 @@ A live key, at any moment:
   curl -s {bearer} {users}/player-0001/keys/collections
 
 Enroll a key of your own (the emulated Store mints it):
-  curl -s http://{control}/control/v1/keys -d '{{"kind":"collections","user_id":"me"}}' | sed 's/.*\("key":"[^"]*"\).*/{{\1}}/' | curl -s -X PUT {bearer} -H 'Content-Type: application/json' -d @- {users}/me/keys/collections
+  curl -s http://{control}/control/v1/keys -d '{{"kind":"collections","user_id":"me"}}' | curl -s -X PUT {bearer} -H 'Content-Type: application/json' -d @- {users}/me/keys/collections
 
 Two months in a minute:
   storekeeper clock advance 60d --watch{told}
@@ -287,8 +288,8 @@ mod tests {
         let greeting = |dir: &str| greeting(&ready, Path::new(dir), 4, &FirstKeys::default());
         let usual = greeting(STATE_DIR);
         assert!(usual.contains("$(cat .storekeeper/dev.token)\" http://127.0.0.1:1/v1/apps/mygame/users/player-0001"));
-        assert!(usual.contains(r#"sed 's/.*\("key":"[^"]*"\).*/{\1}/'"#), "{usual}");
+        assert!(usual.contains(r#"-d '{"kind":"collections","user_id":"me"}' | curl"#), "{usual}");
         assert!(usual.ends_with("clock advance 60d --watch\n"));
-        assert!(greeting("/tmp/d").ends_with("clock advance 60d --watch --ready-file /tmp/d/ready.json\n"));
+        assert!(greeting("/d").ends_with("clock advance 60d --watch --ready-file /d/ready.json\n"));
     }
 }

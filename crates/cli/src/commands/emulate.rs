@@ -74,10 +74,11 @@ impl Emulate {
         if let Some(verb) = self.verb {
             return verb.run(format).await;
         }
+        let stop = super::StopSignals::listen()?;
         let clock = self.emulator.clock_to_start_with();
         let running = self.emulator.start(clock, self.data_dir).await?;
         super::tell_ready(&ready(&running), self.ready_file.as_deref())?;
-        super::until_told_to_stop().await;
+        stop.received().await;
         let ended = running.shutdown().await;
         super::take_back(self.ready_file.as_deref());
         ended.map_err(|error| CommandError::with_causes(Exit::Failure, &error))

@@ -40,6 +40,7 @@ pub struct Serve {
 impl Serve {
     /// Runs until SIGTERM or SIGINT, then drains.
     pub async fn run(self, environment: &BTreeMap<String, String>) -> CommandResult {
+        let stop = super::StopSignals::listen()?;
         let (mut config, warnings) =
             Config::load(&self.config, environment).map_err(|error| CommandError::new(Exit::Usage, error))?;
         for warning in &warnings {
@@ -50,7 +51,7 @@ impl Serve {
         for address in [config.server.listen, config.server.admin_listen] {
             config.server.allow(address).map_err(|error| CommandError::new(Exit::Usage, error))?;
         }
-        let extra_ca = self.extra_ca.as_ref().map(|path| read(path)).transpose()?;
+        let extra_ca = self.extra_ca.as_ref().map(read).transpose()?;
         let keyring = compose::open_keyring(&config.keyring.url).await?;
         let keeper = compose::start_keeper(
             compose::keeper_config(&config, compose::seed(), self.accept_orphans),
@@ -68,7 +69,7 @@ impl Serve {
             ..Ready::default()
         };
         super::tell_ready(&ready, self.ready_file.as_deref())?;
-        super::until_told_to_stop().await;
+        stop.received().await;
         server.shutdown().await;
         keeper.shutdown().await;
         super::take_back(self.ready_file.as_deref());

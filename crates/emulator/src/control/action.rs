@@ -4,7 +4,7 @@ use http::Method;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use storekeeper_clock::Clock;
-use storekeeper_model::{Fingerprint, Timestamp};
+use storekeeper_model::Timestamp;
 
 use super::clock::ClockDocument;
 use super::problem::{Code, Problem};
@@ -218,8 +218,7 @@ struct Cleared {
 
 fn mint_key(hosts: &Hosts, wanted: MintKey, now: Timestamp) -> Result<Vec<u8>, Problem> {
     let key = hosts.emulator.mint_key(wanted, now)?;
-    let fingerprint = Fingerprint::of(key.expose());
-    json(&serde_json::json!({ "key": key.expose(), "fingerprint": fingerprint }))
+    json(&serde_json::json!({ "key": key.expose() }))
 }
 
 fn mint_ticket(hosts: &Hosts, wanted: MintTicket, now: Timestamp) -> Result<Vec<u8>, Problem> {
