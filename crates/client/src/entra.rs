@@ -88,7 +88,7 @@ fn form(client_id: &ClientId, audience: Audience, credential: &Credential, versi
         text.push('=');
         push_encoded(&mut text, value);
     }
-    RequestBody::new(Zeroizing::new(std::mem::take(&mut *text).into_bytes()))
+    RequestBody::new(Secret::new(std::mem::take(&mut *text).into_bytes()))
 }
 
 /// Percent-encodes all but the unreserved characters of RFC 3986, which is right in a path and in a form alike.

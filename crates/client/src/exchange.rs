@@ -6,8 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use storekeeper_model::Timestamp;
-use zeroize::Zeroizing;
+use storekeeper_model::{Secret, Timestamp};
 
 use crate::RetryAfter;
 use crate::retry_after::store_date;
@@ -42,8 +41,14 @@ pub struct RequestBody(Bytes);
 
 impl RequestBody {
     /// Takes the bytes into custody.
-    pub fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
-        Self(Bytes::from_owner(bytes))
+    pub fn new(bytes: Secret<Vec<u8>>) -> Self {
+        struct Owner(Secret<Vec<u8>>);
+        impl AsRef<[u8]> for Owner {
+            fn as_ref(&self) -> &[u8] {
+                self.0.expose()
+            }
+        }
+        Self(Bytes::from_owner(Owner(bytes)))
     }
 
     /// Reads the bytes. Whoever calls this answers for where they go.

@@ -6,7 +6,6 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
 use storekeeper_model::{Secret, ServiceTicket, StoreIdKey, Timestamp};
-use zeroize::Zeroizing;
 
 use crate::correlation::MS_CV;
 use crate::exchange::NoObject;
@@ -61,13 +60,13 @@ pub fn prepare(call: &RenewalCall<'_>) -> PreparedRequest {
 
 /// Written in one go into memory of the right size, so that no copy of a secret is left behind by growing.
 fn body(ticket: &str, key: &str) -> RequestBody {
-    let mut body = Zeroizing::new(Vec::with_capacity(ticket.len() + key.len() + 32));
+    let mut body = Vec::with_capacity(ticket.len() + key.len() + 32);
     body.extend_from_slice(br#"{"serviceTicket":"#);
     push_json_text(&mut body, ticket);
     body.extend_from_slice(br#","key":"#);
     push_json_text(&mut body, key);
     body.push(b'}');
-    RequestBody::new(body)
+    RequestBody::new(Secret::new(body))
 }
 
 fn push_json_text(body: &mut Vec<u8>, text: &str) {
@@ -135,13 +134,18 @@ pub fn interpret(predecessor: &StoreIdKey, answer: &RawAnswer, now: Timestamp) -
 #[derive(Deserialize)]
 struct Renewed<'a> {
     #[serde(borrow, default, alias = "Key")]
-    key: Option<Cow<'a, str>>,
+    key: Option<Text<'a>>,
 }
+
+/// Text that is copied only where it has escapes; an `Option` of a `Cow` alone would always be.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The key in the answer, if it is a successor.
 fn successor(old: &StoreIdKey, answer: &RawAnswer, now: Timestamp) -> Result<StoreIdKey, UnreadableKind> {
     let jwt = match answer.object() {
-        Ok(Renewed { key: Some(jwt) }) if !jwt.is_empty() => jwt.into_owned(),
+        Ok(Renewed { key: Some(Text(jwt)) }) if !jwt.is_empty() => jwt.into_owned(),
         Ok(_) | Err(NoObject::OtherJson) => return Err(UnreadableKind::NoKey),
         Err(NoObject::NotJson) => return Err(UnreadableKind::NotJson),
     };

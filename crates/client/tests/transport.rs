@@ -142,7 +142,7 @@ async fn stuck_server() -> SocketAddr {
 fn request(url: &str) -> PreparedRequest {
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static("application/json; charset=utf-8"));
-    let body = RequestBody::new(zeroize::Zeroizing::new(b"{\"a\":1}".to_vec()));
+    let body = RequestBody::new(Secret::new(b"{\"a\":1}".to_vec()));
     PreparedRequest { method: Method::POST, url: url.parse().unwrap(), headers, body }
 }
 

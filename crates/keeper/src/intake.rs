@@ -153,7 +153,7 @@ impl Intake<'_> {
             }
             (Enrollment::Replace, Some(row)) => {
                 let mut record = self.fresh(checked, row.revision.next(), row.key_version + 1, now);
-                record.history = row.history.iter().chain(record.history.iter()).cloned().collect();
+                record.history = row.history.iter().chain(record.history.iter()).collect();
                 (record, Expected::of(&row), EnrollOutcome::Replaced)
             }
             (Enrollment::AwaitProof, Some(row)) => {

@@ -164,7 +164,7 @@ impl Keeper {
     /// As [`Keeper::show`].
     pub async fn history(&self, identity: &Identity) -> Result<Vec<Outcome>, ReadError> {
         let record = self.read(identity).await?;
-        Ok(record.history.iter().cloned().collect())
+        Ok(record.history.iter().collect())
     }
 
     /// Renews now, single flight; also a key that is not due.

@@ -81,7 +81,7 @@ impl<'a, 'c> Binder<'a, 'c> {
         self.bind(fingerprint.as_bytes().as_slice())?;
         self.bind((record.enrolled != *fingerprint).then_some(record.enrolled.as_bytes().as_slice()))?;
         self.bind(Certificate(certificate))?;
-        self.bind(record.history.pack())?;
+        self.bind(record.history.packed())?;
         self.bind(sealed.bytes.as_slice())?;
         self.bind(record.newcomer.as_ref().map(newcomer::pack))
     }

@@ -13,8 +13,8 @@
 //! the top bit set; all bits set say that the hole before comes again (`kid` and `x5t` are one thumbprint). A number
 //! is kept as its distance from the number before it, zigzag, seven bits per byte.
 
-use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64_simd::{Base64, STANDARD, URL_SAFE_NO_PAD};
+use storekeeper_model::Wipe;
 
 /// The longest text that is folded; a longer one stays as it is.
 pub const TEXT_MAX: usize = 16 * 1024;
@@ -62,7 +62,7 @@ impl Folded {
     /// Forgets what was folded, and overwrites it: it was a secret.
     pub fn wipe(&mut self) {
         for bytes in [&mut self.skeleton, &mut self.holes, &mut self.json, &mut self.hole] {
-            bytes.fill(0);
+            bytes.as_mut_slice().wipe();
             bytes.clear();
         }
         (self.last_hole, self.number) = (0, 0);
@@ -71,7 +71,7 @@ impl Folded {
     fn part(&mut self, part: &str) -> Option<()> {
         let mut json = std::mem::take(&mut self.json);
         json.clear();
-        let is_base64url = URL_SAFE_NO_PAD.decode_vec(part, &mut json).is_ok();
+        let is_base64url = URL_SAFE_NO_PAD.decode_append(part, &mut json).is_ok();
         let is_text = json.iter().fold(true, |is_text, byte| is_text & (*byte > NUMBER));
         if is_base64url && is_text {
             self.text(&json);
@@ -144,9 +144,9 @@ impl Folded {
         as_base64.or_else(|| self.decode_hole(&URL_SAFE_NO_PAD, content).map(|()| BASE64URL))
     }
 
-    fn decode_hole(&mut self, engine: &impl Engine, content: &[u8]) -> Option<()> {
+    fn decode_hole(&mut self, base64: &Base64, content: &[u8]) -> Option<()> {
         self.hole.clear();
-        engine.decode_vec(content, &mut self.hole).ok()
+        base64.decode_append(content, &mut self.hole).ok().map(|_| ())
     }
 
     /// Puts the mark of what stands in `hole`, and that among the holes.
@@ -169,7 +169,7 @@ impl Folded {
 /// The length of a JSON string that starts here, quotes included; the rest when it does not end.
 fn string_length(rest: &[u8]) -> usize {
     let mut at = 1;
-    while let Some(found) = rest.get(at..).and_then(|rest| rest.iter().position(|byte| matches!(byte, b'"' | b'\\'))) {
+    while let Some(found) = rest.get(at..).and_then(first_quote_or_escape) {
         at += found;
         if rest[at] == b'"' {
             return at + 1;
@@ -183,23 +183,52 @@ const fn unhex(digit: u8) -> u8 {
     if digit.is_ascii_digit() { digit - b'0' } else { (digit | 0x20) - b'a' + 10 }
 }
 
+/// Where the string may end.
+fn first_quote_or_escape(bytes: &[u8]) -> Option<usize> {
+    let equal = |word: u64, byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    first(bytes, |word| equal(word, b'"') | equal(word, b'\\'), |byte| matches!(byte, b'"' | b'\\'))
+}
+
+/// Where the first mark, or the end, stands.
+fn first_mark(bytes: &[u8]) -> Option<usize> {
+    first(bytes, |word| below(word, NUMBER + 1), |byte| byte <= NUMBER)
+}
+
+/// Where the first byte stands that is looked for, eight bytes at a time: keys are mostly text without marks. `in_word`
+/// sets the top bit of each byte found, and may be wrong about bytes above the lowest one.
+fn first(bytes: &[u8], in_word: impl Fn(u64) -> u64, is_it: impl Fn(u8) -> bool) -> Option<usize> {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let found = words.iter().enumerate().find_map(|(at, word)| {
+        let found = in_word(u64::from_le_bytes(*word));
+        (found != 0).then(|| at * 8 + found.trailing_zeros() as usize / 8)
+    });
+    found.or_else(|| rest.iter().position(|byte| is_it(*byte)).map(|at| words.len() * 8 + at))
+}
+
+const ONES: u64 = u64::from_ne_bytes([1; 8]);
+
+/// The top bit of each byte below `limit`, which is at most 128. Borrows run upwards, so the lowest one is right.
+const fn below(word: u64, limit: u8) -> u64 {
+    word.wrapping_sub(ONES * limit as u64) & !word & (ONES << 7)
+}
+
 /// Undoes [`Folded::fold`]: appends the text to `text`, at most [`TEXT_MAX`] bytes. `json` is scratch: it is left full
 /// of the secret. `None` if this is not what folding makes.
 pub fn unfold(skeleton: &[u8], holes: &[u8], json: &mut Vec<u8>, text: &mut String) -> Option<()> {
-    let mut parts = skeleton.splitn(3, |byte| *byte == END);
+    let mut rest = skeleton;
     let mut unfolder = Unfolder { holes, last_hole: &[], number: 0 };
-    for part in [parts.next()?, parts.next()?] {
+    for _ in 0..2 {
         json.clear();
-        unfolder.part(part, json)?;
+        rest = unfolder.part(rest, json)?;
         if text.len() + json.len() > TEXT_MAX {
             return None;
         }
-        URL_SAFE_NO_PAD.encode_string(&*json, text);
+        URL_SAFE_NO_PAD.encode_append(&*json, text);
         text.push('.');
     }
-    let [BASE64URL, length @ ..] = parts.next()? else { return None };
+    let [BASE64URL, length @ ..] = rest else { return None };
     let signature = unfolder.hole(length)?;
-    URL_SAFE_NO_PAD.encode_string(signature, text);
+    URL_SAFE_NO_PAD.encode_append(signature, text);
     (unfolder.holes.is_empty() && text.len() <= TEXT_MAX).then_some(())
 }
 
@@ -210,12 +239,15 @@ struct Unfolder<'a> {
 }
 
 impl<'a> Unfolder<'a> {
-    fn part(&mut self, mut marked: &[u8], json: &mut Vec<u8>) -> Option<()> {
-        while !marked.is_empty() {
-            let length = marked.iter().position(|byte| *byte <= NUMBER).unwrap_or(marked.len());
+    /// Fills one part's holes, up to its end; returns what follows.
+    fn part<'s>(&mut self, mut marked: &'s [u8], json: &mut Vec<u8>) -> Option<&'s [u8]> {
+        loop {
+            let length = first_mark(marked)?;
             json.extend_from_slice(&marked[..length]);
-            marked = &marked[length..];
-            let Some((mark, rest)) = marked.split_first() else { break };
+            let (mark, rest) = marked[length..].split_first()?;
+            if *mark == END {
+                return Some(rest);
+            }
             let taken = if *mark == NUMBER { 0 } else { 2 };
             self.fill(*mark, rest.get(..taken)?, json)?;
             if json.len() > TEXT_MAX {
@@ -223,13 +255,12 @@ impl<'a> Unfolder<'a> {
             }
             marked = &rest[taken..];
         }
-        Some(())
     }
 
     fn fill(&mut self, mark: u8, length: &[u8], json: &mut Vec<u8>) -> Option<()> {
         match mark {
-            BASE64 => push_encoded(&STANDARD, self.hole(length)?, json),
-            BASE64URL => push_encoded(&URL_SAFE_NO_PAD, self.hole(length)?, json),
+            BASE64 => STANDARD.encode_append(self.hole(length)?, json),
+            BASE64URL => URL_SAFE_NO_PAD.encode_append(self.hole(length)?, json),
             HEX_UPPER => push_hex(b"0123456789ABCDEF", self.hole(length)?, json),
             HEX_LOWER => push_hex(b"0123456789abcdef", self.hole(length)?, json),
             NUMBER => {
@@ -249,13 +280,6 @@ impl<'a> Unfolder<'a> {
         }
         Some(self.last_hole)
     }
-}
-
-fn push_encoded(engine: &impl Engine, bytes: &[u8], json: &mut Vec<u8>) {
-    let at = json.len();
-    json.resize(at + bytes.len().div_ceil(3) * 4, 0);
-    let length = engine.encode_slice(bytes, &mut json[at..]).expect("four characters for three bytes are enough");
-    json.truncate(at + length);
 }
 
 fn push_hex(digits: &[u8; 16], bytes: &[u8], json: &mut Vec<u8>) {
@@ -309,7 +333,7 @@ mod tests {
     use super::*;
 
     fn jwt(header: &str, claims: &str, signature: &[u8]) -> String {
-        let encode = |part: &[u8]| URL_SAFE_NO_PAD.encode(part);
+        let encode = |part: &[u8]| URL_SAFE_NO_PAD.encode_to_string(part);
         format!("{}.{}.{}", encode(header.as_bytes()), encode(claims.as_bytes()), encode(signature))
     }
 
@@ -327,7 +351,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_hole_comes_back() {
-        let payload = STANDARD.encode([0xfb; 257]);
+        let payload = STANDARD.encode_to_string([0xfb; 257]);
         let claims = format!(
             r#"{{ "payload":"{payload}","a":"1d5773695a3b44928227393bfef1e13d","b":"36D101AF67A9F61B8017FB96F91EDD4B22F05804",
                "c":"NtEBr2ep9huAF_uW-R7dSyLwWAQ","iat":1442395542,"nbf":1442391941,"exp":1450171541,"d":0123456789,"e":12345678901,

@@ -1,7 +1,7 @@
 //! `History`: the last outcomes of a row, kept in the row.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::fmt;
 
 use storekeeper_model::Timestamp;
 
@@ -71,30 +71,51 @@ pub struct Outcome {
     pub correlation_id: Option<String>,
 }
 
-/// The last eight outcomes, oldest first.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct History(VecDeque<Outcome>);
+/// The last eight outcomes, oldest first. Kept packed, as rows keep it: a key is read and renewed far more often than
+/// anybody looks at its history.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct History(Vec<u8>);
 
 impl History {
     /// How many are kept.
     pub const LENGTH_MAX: usize = 8;
 
-    /// Adds one; the oldest falls out when there are more than eight.
+    /// Adds one; the oldest falls out when there are more than eight. Codes and correlation IDs over 64 bytes are cut.
     pub fn push(&mut self, outcome: Outcome) {
-        if self.0.len() == Self::LENGTH_MAX {
-            self.0.pop_front();
-        }
-        self.0.push_back(outcome);
+        let mut packer = Packer::with_capacity(self.0.len() + 32);
+        let oldest = usize::from(views(&self.0).count() == Self::LENGTH_MAX);
+        views(&self.0).skip(oldest).for_each(|view| packer.add(view));
+        packer.add(View::of(&outcome));
+        self.0 = packer.bytes;
     }
 
     /// Oldest first.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Outcome> {
-        self.0.iter()
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Outcome> {
+        views(&self.0).map(View::outcome).collect::<Vec<_>>().into_iter()
     }
 
     /// The latest.
-    pub fn last(&self) -> Option<&Outcome> {
-        self.0.back()
+    pub fn last(&self) -> Option<Outcome> {
+        views(&self.0).last().map(View::outcome)
+    }
+
+    /// As a row keeps it: about 25 bytes for each outcome.
+    ///
+    /// Per outcome: milliseconds since the one before (zigzag, seven bits per byte), a byte of result and flags, the
+    /// status, the code or the place of the same code before, and the correlation ID, 16 bytes where it is a GUID.
+    pub fn packed(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Takes what a row has kept.
+    ///
+    /// # Errors
+    /// [`HistoryError`] for anything that is no history.
+    pub fn unpack(bytes: &[u8]) -> Result<Self, HistoryError> {
+        let mut reader = Views::new(bytes);
+        let count = reader.by_ref().count();
+        let is_whole = reader.rest.is_empty() && count <= Self::LENGTH_MAX;
+        if is_whole { Ok(Self(bytes.to_vec())) } else { Err(HistoryError) }
     }
 }
 
@@ -103,6 +124,12 @@ impl FromIterator<Outcome> for History {
         let mut history = Self::default();
         outcomes.into_iter().for_each(|outcome| history.push(outcome));
         history
+    }
+}
+
+impl fmt::Debug for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 
@@ -118,85 +145,155 @@ const WORD_MAX: usize = 64;
 #[error("the packed history is damaged")]
 pub struct HistoryError;
 
-impl History {
-    /// Packs it for a row: about 25 bytes for each outcome. Codes and correlation IDs over 64 bytes are cut.
-    ///
-    /// Per outcome: milliseconds since the one before (zigzag, seven bits per byte), a byte of result and flags, the
-    /// status, the code or the place of the same code before, and the correlation ID, 16 bytes where it is a GUID.
-    pub fn pack(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.0.len() * 32);
-        let mut before = Timestamp::EPOCH;
-        for (place, outcome) in self.0.iter().enumerate() {
-            put_varint(&mut bytes, zigzag(outcome.at.millis().wrapping_sub(before.millis())));
-            before = outcome.at;
-            let guid = outcome.correlation_id.as_deref().and_then(guid_bytes);
-            let correlation = [outcome.correlation_id.as_ref().map_or(0, |_| TEXT), GUID][usize::from(guid.is_some())];
-            bytes.push(outcome.result as u8 | outcome.status.map_or(0, |_| HAS_STATUS) | correlation);
-            if let Some(status) = outcome.status {
-                put_varint(&mut bytes, status.into());
-            }
-            self.pack_code(place, &mut bytes);
-            match (guid, &outcome.correlation_id) {
-                (Some(guid), _) => bytes.extend_from_slice(&guid),
-                (None, Some(text)) => put_word(&mut bytes, text, 0),
-                (None, None) => {}
-            }
-        }
-        bytes
-    }
+/// An outcome whose words stand elsewhere.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    at: i64,
+    result: OutcomeResult,
+    status: Option<u16>,
+    code: &'a str,
+    correlation: Option<CorrelationView<'a>>,
+}
 
-    fn pack_code(&self, place: usize, bytes: &mut Vec<u8>) {
-        let code = &self.0[place].code;
-        match self.0.iter().take(place).position(|former| former.code == *code) {
-            Some(former) => bytes.push(u8::try_from(former).expect("a history has eight places")),
-            None => put_word(bytes, code, NEW_CODE),
+#[derive(Clone, Copy)]
+enum CorrelationView<'a> {
+    Guid([u8; 16]),
+    Text(&'a str),
+}
+
+impl<'a> View<'a> {
+    fn of(outcome: &'a Outcome) -> Self {
+        let correlation = outcome.correlation_id.as_deref().map(|text| match guid_bytes(text) {
+            Some(guid) => CorrelationView::Guid(guid),
+            None => CorrelationView::Text(text),
+        });
+        Self {
+            at: outcome.at.millis(),
+            result: outcome.result,
+            status: outcome.status,
+            code: cut(&outcome.code),
+            correlation,
         }
     }
 
-    /// Undoes [`History::pack`].
-    ///
-    /// # Errors
-    /// [`HistoryError`] for anything else.
-    pub fn unpack(mut bytes: &[u8]) -> Result<Self, HistoryError> {
-        let mut history = Self::default();
-        let mut before = 0i64;
-        while !bytes.is_empty() {
-            if history.0.len() == Self::LENGTH_MAX {
-                return Err(HistoryError);
-            }
-            let outcome = history.unpack_one(before, &mut bytes).ok_or(HistoryError)?;
-            before = outcome.at.millis();
-            history.0.push_back(outcome);
+    fn outcome(self) -> Outcome {
+        let correlation_id = self.correlation.map(|correlation| match correlation {
+            CorrelationView::Guid(guid) => guid_text(&guid),
+            CorrelationView::Text(text) => text.to_owned(),
+        });
+        Outcome {
+            at: Timestamp::from_millis(self.at),
+            result: self.result,
+            status: self.status,
+            code: Cow::Owned(self.code.to_owned()),
+            correlation_id,
         }
-        Ok(history)
+    }
+}
+
+fn cut(word: &str) -> &str {
+    &word[..word.floor_char_boundary(WORD_MAX)]
+}
+
+/// Packs outcomes one after the other.
+struct Packer<'a> {
+    bytes: Vec<u8>,
+    before: i64,
+    codes: [&'a str; History::LENGTH_MAX],
+    count: usize,
+}
+
+impl<'a> Packer<'a> {
+    fn with_capacity(capacity: usize) -> Self {
+        Self { bytes: Vec::with_capacity(capacity), before: 0, codes: [""; History::LENGTH_MAX], count: 0 }
     }
 
-    fn unpack_one(&self, before: i64, bytes: &mut &[u8]) -> Option<Outcome> {
-        let at = before.wrapping_add(unzigzag(take_varint(bytes)?));
+    /// Adds at most [`History::LENGTH_MAX`].
+    fn add(&mut self, view: View<'a>) {
+        put_varint(&mut self.bytes, zigzag(view.at.wrapping_sub(self.before)));
+        self.before = view.at;
+        let correlation = match view.correlation {
+            None => 0,
+            Some(CorrelationView::Guid(_)) => GUID,
+            Some(CorrelationView::Text(_)) => TEXT,
+        };
+        self.bytes.push(view.result as u8 | view.status.map_or(0, |_| HAS_STATUS) | correlation);
+        if let Some(status) = view.status {
+            put_varint(&mut self.bytes, status.into());
+        }
+        match self.codes[..self.count].iter().position(|former| *former == view.code) {
+            Some(former) => self.bytes.push(u8::try_from(former).expect("a history has eight places")),
+            None => put_word(&mut self.bytes, view.code, NEW_CODE),
+        }
+        match view.correlation {
+            None => {}
+            Some(CorrelationView::Guid(guid)) => self.bytes.extend_from_slice(&guid),
+            Some(CorrelationView::Text(text)) => put_word(&mut self.bytes, text, 0),
+        }
+        self.codes[self.count] = view.code;
+        self.count += 1;
+    }
+}
+
+fn views(bytes: &[u8]) -> Views<'_> {
+    Views::new(bytes)
+}
+
+/// Reads what was packed, until something is wrong: `rest` is empty if nothing was.
+struct Views<'a> {
+    rest: &'a [u8],
+    before: i64,
+    codes: [&'a str; History::LENGTH_MAX],
+    count: usize,
+}
+
+impl<'a> Views<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, before: 0, codes: [""; History::LENGTH_MAX], count: 0 }
+    }
+
+    fn read(&mut self, bytes: &mut &'a [u8]) -> Option<View<'a>> {
+        let at = self.before.wrapping_add(unzigzag(take_varint(bytes)?));
         let flags = take(bytes, 1)?[0];
         let status = match flags & HAS_STATUS {
             0 => None,
             _ => Some(u16::try_from(take_varint(bytes)?).ok()?),
         };
         let code = match take(bytes, 1)?[0] {
-            place if place < NEW_CODE => self.0.get(usize::from(place))?.code.clone(),
-            length => Cow::Owned(take_text(bytes, length & !NEW_CODE)?),
+            place if place < NEW_CODE => self.codes[..self.count].get(usize::from(place))?,
+            length => take_text(bytes, length & !NEW_CODE)?,
         };
-        let correlation_id = match flags & (GUID | TEXT) {
+        let correlation = match flags & (GUID | TEXT) {
             0 => None,
-            GUID => Some(guid_text(take(bytes, 16)?)),
+            GUID => Some(CorrelationView::Guid(take(bytes, 16)?.try_into().ok()?)),
             _ => {
                 let length = take(bytes, 1)?[0];
-                Some(take_text(bytes, length)?)
+                Some(CorrelationView::Text(take_text(bytes, length)?))
             }
         };
         let result = *OutcomeResult::ALL.get(usize::from(flags & 7))?;
-        Some(Outcome { at: Timestamp::from_millis(at), result, status, code, correlation_id })
+        Some(View { at, result, status, code, correlation })
+    }
+}
+
+impl<'a> Iterator for Views<'a> {
+    type Item = View<'a>;
+
+    fn next(&mut self) -> Option<View<'a>> {
+        let mut bytes = self.rest;
+        if bytes.is_empty() || self.count == History::LENGTH_MAX {
+            return None;
+        }
+        let view = self.read(&mut bytes)?;
+        self.codes[self.count] = view.code;
+        self.count += 1;
+        (self.rest, self.before) = (bytes, view.at);
+        Some(view)
     }
 }
 
 fn put_word(bytes: &mut Vec<u8>, word: &str, flag: u8) {
-    let word = &word[..word.floor_char_boundary(WORD_MAX)];
+    let word = cut(word);
     bytes.push(u8::try_from(word.len()).expect("it was cut to 64") | flag);
     bytes.extend_from_slice(word.as_bytes());
 }
@@ -207,8 +304,8 @@ fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     Some(taken)
 }
 
-fn take_text(bytes: &mut &[u8], length: u8) -> Option<String> {
-    Some(std::str::from_utf8(take(bytes, length.into())?).ok()?.to_owned())
+fn take_text<'a>(bytes: &mut &'a [u8], length: u8) -> Option<&'a str> {
+    std::str::from_utf8(take(bytes, length.into())?).ok()
 }
 
 const GUID_DASHES: [usize; 4] = [8, 13, 18, 23];
@@ -231,7 +328,7 @@ fn guid_bytes(text: &str) -> Option<[u8; 16]> {
     Some(bytes)
 }
 
-fn guid_text(bytes: &[u8]) -> String {
+fn guid_text(bytes: &[u8; 16]) -> String {
     let mut text = String::with_capacity(36);
     for byte in bytes {
         if GUID_DASHES.contains(&text.len()) {
@@ -267,7 +364,7 @@ mod tests {
         #[test]
         fn any_history_comes_back(outcomes in prop::collection::vec(outcome(), 0..12)) {
             let history: History = outcomes.into_iter().collect();
-            prop_assert_eq!(History::unpack(&history.pack()), Ok(history));
+            prop_assert_eq!(History::unpack(history.packed()), Ok(history));
         }
 
         #[test]
@@ -286,7 +383,7 @@ mod tests {
             correlation_id: Some(String::from("0f8fad5b-d9cb-469f-a165-70867728950e")),
         };
         let history: History = (0..8).map(|n| renewed(n * 9)).collect();
-        assert!(history.pack().len() <= 8 * 26 + 8, "{}", history.pack().len());
+        assert!(history.packed().len() <= 8 * 26 + 8, "{}", history.packed().len());
     }
 
     #[test]

@@ -8,8 +8,7 @@
 use std::cell::RefCell;
 use std::sync::LazyLock;
 
-use storekeeper_model::Secret;
-use zeroize::Zeroizing;
+use storekeeper_model::{Secret, Wipe};
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::dict::{DecoderDictionary, EncoderDictionary};
 use zstd::zstd_safe::{CParameter, compress_bound};
@@ -63,11 +62,7 @@ pub fn pack(text: &str, packed: &mut Vec<u8>) -> u8 {
 pub fn unpack(format: u8, packed: &[u8]) -> Result<Secret<String>, UnpackError> {
     match format {
         RAW => String::from_utf8(packed.to_vec()).map(Secret::new).map_err(|_| UnpackError::Damaged),
-        FOLDED_1 => {
-            let mut text = Zeroizing::new(String::with_capacity(packed.len().saturating_mul(4).min(TEXT_MAX)));
-            with_context(|context| context.unpack(packed, &mut text)).ok_or(UnpackError::Damaged)?;
-            Ok(Secret::new(std::mem::take(&mut *text)))
-        }
+        FOLDED_1 => with_context(|context| context.text(packed)).ok_or(UnpackError::Damaged),
         unknown => Err(UnpackError::Format(unknown)),
     }
 }
@@ -108,9 +103,9 @@ impl Context {
         let is_folded = self.folded.fold(text).and_then(|()| self.compress(packed));
         self.folded.wipe();
         is_folded?;
-        let mut unpacked = std::mem::take(&mut self.text);
-        let is_proven = self.unpack(&packed[start..], &mut unpacked).is_some() && unpacked == text;
-        self.text = wiped(unpacked);
+        let is_proven = self.in_scratch(|context, unpacked| {
+            context.unpack(&packed[start..], unpacked).map(|()| unpacked == text).unwrap_or_default()
+        });
         (is_proven && packed.len() - start < text.len()).then_some(())
     }
 
@@ -125,20 +120,36 @@ impl Context {
         Some(())
     }
 
+    /// The text, in memory of its own that is as long as it.
+    fn text(&mut self, packed: &[u8]) -> Option<Secret<String>> {
+        self.in_scratch(|context, text| {
+            context.unpack(packed, text)?;
+            Some(Secret::new(text.as_str().to_owned()))
+        })
+    }
+
+    /// Lends out memory that is large enough for any text, so that none is left behind by growing.
+    fn in_scratch<T>(&mut self, act: impl FnOnce(&mut Self, &mut String) -> T) -> T {
+        let mut text = std::mem::take(&mut self.text);
+        let made = act(self, &mut text);
+        self.text = wiped(text);
+        made
+    }
+
     fn unpack(&mut self, packed: &[u8], text: &mut String) -> Option<()> {
         let (length, rest) = packed.split_first_chunk()?;
         let (compressed, holes) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
         let length = self.decompressor.decompress_to_buffer(compressed, &mut *self.skeleton).ok()?;
         let unfolded = unfold(&self.skeleton[..length], holes, &mut self.json, text);
-        self.skeleton[..length].fill(0);
-        self.json.fill(0);
+        self.skeleton[..length].wipe();
+        self.json.as_mut_slice().wipe();
         unfolded
     }
 }
 
 fn wiped(text: String) -> String {
     let mut bytes = text.into_bytes();
-    bytes.fill(0);
+    bytes.as_mut_slice().wipe();
     bytes.clear();
     String::from_utf8(bytes).expect("nothing is UTF-8")
 }

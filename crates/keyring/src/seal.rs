@@ -11,7 +11,7 @@ use aws_lc_rs::rand;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use storekeeper_model::{Bucket, Identity, KeyId, Secret, Timestamp};
+use storekeeper_model::{Bucket, Identity, KeyId, Secret, Timestamp, Wipe};
 use zeroize::Zeroizing;
 
 use crate::pack::{UnpackError, pack, unpack};
@@ -166,7 +166,9 @@ impl Sealer {
     /// Packs and encrypts a key's text. `id` is `identity.key_id()`.
     pub fn seal(&self, identity: &Identity, id: KeyId, role: Role, key_version: u32, jwt: &Secret<String>) -> Sealed {
         let root = self.roots.last().expect("a sealer has at least one root");
-        let mut bytes = vec![0; NONCE_LEN];
+        // Packing needs some room to work in; what is not needed in the end is given back.
+        let mut bytes = Vec::with_capacity(NONCE_LEN + jwt.expose().len() + TAG_LENGTH);
+        bytes.resize(NONCE_LEN, 0);
         let format = pack(jwt.expose(), &mut bytes);
         fill_random(&mut bytes[..NONCE_LEN]);
         let (nonce, text) = bytes.split_at_mut(NONCE_LEN);
@@ -199,12 +201,14 @@ impl Sealer {
         let (nonce, text) = sealed.bytes.split_at_checked(NONCE_LEN).ok_or(UnsealError::Mismatch)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).expect("a nonce has twelve bytes");
         let aad = Place { identity, role, key_version, generation, format: sealed.format }.authenticated();
-        let mut text = Zeroizing::new(text.to_vec());
-        let packed = root
-            .data_key(id.bucket())
-            .open_in_place(nonce, Aad::from(&aad), &mut text)
-            .map_err(|_| UnsealError::Mismatch)?;
-        Ok(unpack(sealed.format, packed)?)
+        let mut text = text.to_vec();
+        let opened = root.data_key(id.bucket()).open_in_place(nonce, Aad::from(&aad), &mut text);
+        let unpacked = match opened {
+            Ok(packed) => unpack(sealed.format, packed).map_err(UnsealError::from),
+            Err(_) => Err(UnsealError::Mismatch),
+        };
+        text.as_mut_slice().wipe();
+        unpacked
     }
 }
 

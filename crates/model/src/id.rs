@@ -19,7 +19,8 @@ impl AppName {
     /// # Errors
     /// [`IdentityError::AppName`] otherwise.
     pub fn new(name: &str) -> Result<Self, IdentityError> {
-        let fits = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        let fits =
+            (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         if fits { Ok(Self(name.into())) } else { Err(IdentityError::AppName) }
     }
 
@@ -267,6 +268,10 @@ pub struct ClientId(String);
 impl ClientId {
     /// Normalises: a GUID becomes 32 lower-case digits, anything else its lower-case self.
     pub fn new(text: &str) -> Self {
+        let is_normal = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if text.len() == 32 && text.bytes().all(is_normal) {
+            return Self(text.to_owned());
+        }
         let bare = text.trim().trim_start_matches('{').trim_end_matches('}');
         let digits: String = bare.chars().filter(|c| *c != '-').collect();
         if digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -324,6 +329,10 @@ pub struct CertificateId(String);
 impl CertificateId {
     /// Takes what the header names; longer text is cut, and what is not a visible ASCII character is replaced by `?`.
     pub fn new(text: &str) -> Self {
+        // As they all are.
+        if text.len() <= 64 && text.bytes().all(|b| b.is_ascii_graphic()) {
+            return Self(text.to_owned());
+        }
         Self(text.chars().take(64).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect())
     }
 

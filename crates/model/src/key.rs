@@ -1,10 +1,10 @@
 //! `StoreIdKey`: the JWT that stands for one Store user towards one publisher service, parsed once.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64_simd::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
 use crate::{CertificateId, ClientId, Fingerprint, Lifetime, PublisherUserId, Secret, Timestamp};
@@ -114,12 +114,17 @@ pub struct StoreIdKey {
 #[derive(Deserialize)]
 struct Header<'a> {
     #[serde(borrow)]
-    alg: std::borrow::Cow<'a, str>,
+    alg: Text<'a>,
     #[serde(borrow, default)]
-    kid: Option<std::borrow::Cow<'a, str>>,
+    kid: Option<Text<'a>>,
     #[serde(borrow, default)]
-    x5t: Option<std::borrow::Cow<'a, str>>,
+    x5t: Option<Text<'a>>,
 }
+
+/// Text that is copied only where it has escapes; an `Option` of a `Cow` alone would always be.
+#[derive(Deserialize, Default)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[derive(Deserialize)]
 struct Claims<'a> {
@@ -127,13 +132,13 @@ struct Claims<'a> {
     nbf: i64,
     exp: i64,
     #[serde(borrow)]
-    aud: std::borrow::Cow<'a, str>,
+    aud: Text<'a>,
     #[serde(borrow, rename = "http://schemas.microsoft.com/marketplace/2015/08/claims/key/clientId")]
-    client_id: std::borrow::Cow<'a, str>,
+    client_id: Text<'a>,
     #[serde(borrow, default, rename = "http://schemas.microsoft.com/marketplace/2015/08/claims/key/userId")]
-    user_id: std::borrow::Cow<'a, str>,
+    user_id: Text<'a>,
     #[serde(borrow, default, rename = "http://schemas.microsoft.com/marketplace/2015/08/claims/key/refreshUri")]
-    refresh_uri: Option<std::borrow::Cow<'a, str>>,
+    refresh_uri: Option<Text<'a>>,
 }
 
 impl StoreIdKey {
@@ -145,6 +150,18 @@ impl StoreIdKey {
     /// # Errors
     /// See [`ParseKeyError`].
     pub fn parse(jwt: Secret<String>) -> Result<Self, ParseKeyError> {
+        Self::read(jwt, Fingerprint::of)
+    }
+
+    /// As [`StoreIdKey::parse`], of a key that was parsed before and whose fingerprint was kept.
+    ///
+    /// # Errors
+    /// See [`ParseKeyError`].
+    pub fn parse_again(jwt: Secret<String>, fingerprint: Fingerprint) -> Result<Self, ParseKeyError> {
+        Self::read(jwt, |_| fingerprint)
+    }
+
+    fn read(jwt: Secret<String>, fingerprint: impl FnOnce(&str) -> Fingerprint) -> Result<Self, ParseKeyError> {
         let text = jwt.expose().as_str();
         if text.is_empty() {
             return Err(ParseKeyError::Empty);
@@ -154,24 +171,24 @@ impl StoreIdKey {
         }
         let [header, claims] = decoded_parts(text)?;
         let header: Header<'_> = serde_json::from_slice(&header).map_err(|_| ParseKeyError::Header)?;
-        if header.alg != "RS256" {
+        if header.alg.0 != "RS256" {
             return Err(ParseKeyError::Header);
         }
         let claims: Claims<'_> = serde_json::from_slice(&claims).map_err(|_| ParseKeyError::Claims)?;
         let kind =
-            KeyKind::ALL.into_iter().find(|kind| kind.audience() == claims.aud).ok_or(ParseKeyError::Audience)?;
+            KeyKind::ALL.into_iter().find(|kind| kind.audience() == claims.aud.0).ok_or(ParseKeyError::Audience)?;
         Ok(Self {
-            fingerprint: Fingerprint::of(text),
+            fingerprint: fingerprint(text),
             kind,
-            client_id: ClientId::new(&claims.client_id),
-            user_id: PublisherUserId::new(&claims.user_id),
-            certificate: CertificateId::new(header.kid.or(header.x5t).as_deref().unwrap_or_default()),
+            client_id: ClientId::new(&claims.client_id.0),
+            user_id: PublisherUserId::new(&claims.user_id.0),
+            certificate: CertificateId::new(&header.kid.or(header.x5t).unwrap_or_default().0),
             lifetime: Lifetime::new(
                 Timestamp::from_seconds(claims.iat),
                 Timestamp::from_seconds(claims.nbf),
                 Timestamp::from_seconds(claims.exp),
             ),
-            refresh_uri_is_known: claims.refresh_uri.as_deref() == Some(kind.refresh_uri()),
+            refresh_uri_is_known: claims.refresh_uri.is_some_and(|uri| uri.0 == kind.refresh_uri()),
             jwt,
         })
     }
@@ -223,10 +240,12 @@ fn decoded_parts(text: &str) -> Result<[Vec<u8>; 2], ParseKeyError> {
     else {
         return Err(ParseKeyError::Parts);
     };
-    let is_base64url = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    // Without an early exit the compiler looks at many bytes at once.
+    let is_base64url =
+        |part: &str| part.bytes().fold(true, |is, b| is & (b.is_ascii_alphanumeric() | (b == b'-') | (b == b'_')));
     if signature.is_empty() || signature.len() % 4 == 1 || !is_base64url(signature) {
         return Err(ParseKeyError::Parts);
     }
-    let decode = |part| URL_SAFE_NO_PAD.decode(part).map_err(|_| ParseKeyError::Parts);
+    let decode = |part| URL_SAFE_NO_PAD.decode_to_vec(part).map_err(|_| ParseKeyError::Parts);
     Ok([decode(header)?, decode(claims)?])
 }

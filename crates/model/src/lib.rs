@@ -10,6 +10,6 @@ pub mod time;
 
 pub use id::{AppName, Bucket, CertificateId, ClientId, Fingerprint, Identity, IdentityError, KeyId, PublisherUserId, Slot, UserName};
 pub use key::{KeyKind, ParseKeyError, StoreIdKey, UnknownKind};
-pub use secret::Secret;
+pub use secret::{Secret, Wipe};
 pub use ticket::{Audience, ParseTicketError, ServiceTicket};
 pub use time::{Lifetime, ParseSpanError, ParseTimestampError, Timestamp, format_span, parse_span};

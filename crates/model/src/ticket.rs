@@ -4,8 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64_simd::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
 use crate::{ClientId, Secret, Timestamp};
@@ -104,7 +103,7 @@ impl ServiceTicket {
     /// See [`ParseTicketError`].
     pub fn parse(token: Secret<String>) -> Result<Self, ParseTicketError> {
         let claims = token.expose().split('.').nth(1).ok_or(ParseTicketError::Malformed)?;
-        let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| ParseTicketError::Malformed)?;
+        let claims = URL_SAFE_NO_PAD.decode_to_vec(claims).map_err(|_| ParseTicketError::Malformed)?;
         let claims: Claims = serde_json::from_slice(&claims).map_err(|_| ParseTicketError::Malformed)?;
         let audience = Audience::ALL
             .into_iter()
@@ -158,7 +157,7 @@ mod tests {
     #[test]
     fn a_lifetime_is_only_ever_shortened() {
         let claims = br#"{"aud":"https://onestore.microsoft.com","appid":"a","iat":1000,"exp":4900}"#;
-        let token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
+        let token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode_to_string(claims));
         for (promised, expected) in [(3599, 3599), (3900, 3900), (86_400, 3900), (0, 0)] {
             let ticket = ServiceTicket::parse(Secret::new(token.clone())).unwrap();
             assert_eq!(ticket.lifetime(), Duration::from_secs(3900));
