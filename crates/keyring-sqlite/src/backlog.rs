@@ -121,7 +121,8 @@ impl Search<'_> {
     /// What was kept, if it still holds; it is up to date but for what became due since.
     pub(crate) fn kept(&mut self) -> Option<Ranked> {
         let kept = self.kept.take()?;
-        (kept.early == self.early && kept.from <= self.until.saturating_add(1) && kept.blocked == self.blocked).then_some(kept)
+        (kept.early == self.early && kept.from <= self.until.saturating_add(1) && kept.blocked == self.blocked)
+            .then_some(kept)
     }
 
     /// An empty ranking, to be filled with all that is due.

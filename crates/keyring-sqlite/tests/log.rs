@@ -1,7 +1,5 @@
 //! The write-ahead log stays short, however closely reads follow each other.
 
-#![expect(clippy::unwrap_used, reason = "a test may")]
-
 use storekeeper_keyring::Keyring;
 use storekeeper_keyring::conformance::{Rows, enroll, put};
 use storekeeper_keyring_sqlite::{Options, SqliteKeyring};

@@ -160,6 +160,33 @@ fn a_full_disk_loses_nothing_and_passes() {
     });
 }
 
+#[test]
+fn a_group_that_fails_half_way_changes_nothing_and_harms_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("storekeeper.db");
+    opened(&path).unwrap();
+    edit(
+        &path,
+        "CREATE TRIGGER fail BEFORE INSERT ON record WHEN new.user = 'poison'
+         BEGIN SELECT raise(ABORT, 'poisoned'); END",
+    );
+    let keyring = SqliteKeyring::open(&path).unwrap();
+    let mut rows = Rows::new(1);
+    block_on(async {
+        let held = [rows.usual("a")];
+        enroll(&keyring, &held).await;
+        let group = [rows.usual("b"), rows.usual("poison"), rows.usual("c")];
+        let write = |record: &Record| Write::Put { expected: Expected::Absent, record: Box::new(record.clone()) };
+        let failed = keyring.settle(std::sync::Arc::new(group.iter().map(write).collect())).await;
+        assert!(matches!(failed, Err(KeyringError::Unavailable(_))), "{failed:?}");
+        assert_holds(&keyring, &held).await;
+        let [a] = held;
+        let held = [a, rows.usual("b")];
+        enroll(&keyring, &held[1..]).await;
+        assert_holds(&keyring, &held).await;
+    });
+}
+
 async fn assert_holds(keyring: &SqliteKeyring, held: &[Record]) {
     let query = PageQuery { limit: 10_000, ..PageQuery::default() };
     let mut held = held.to_vec();

@@ -31,6 +31,8 @@ pub async fn each_row_counts_as_it_should(keyring: &dyn Keyring) {
     lapsed_for_ever.key.lifetime = expired;
     let mut lapsed_and_due = Record { next_attempt_at: Some(NOW - DAY), ..rows.usual("e") };
     lapsed_and_due.key.lifetime = expired;
+    let mut lapsed_at_its_last_attempt = Record { next_attempt_at: Some(NOW), ..rows.usual("h") };
+    lapsed_at_its_last_attempt.key.lifetime = expired;
     let mut revoked = Record { state: State::Revoked { at: NOW, refused }, ..rows.usual("f") };
     revoked.key.lifetime = expired;
     let records = [
@@ -39,6 +41,7 @@ pub async fn each_row_counts_as_it_should(keyring: &dyn Keyring) {
         lapsed,
         lapsed_for_ever,
         lapsed_and_due,
+        lapsed_at_its_last_attempt,
         revoked,
         Record { next_attempt_at: None, ..rows.usual("g") },
         rows.row("other", "a", KeyKind::Purchase),
@@ -47,7 +50,7 @@ pub async fn each_row_counts_as_it_should(keyring: &dyn Keyring) {
     let mine = Count {
         active: 3,
         revoked: 1,
-        lapsed: 3,
+        lapsed: 4,
         refused: 1,
         unproven: 1,
         due_backlog: 1,
