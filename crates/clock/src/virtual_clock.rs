@@ -1,5 +1,8 @@
 //! `VirtualClock`: time that is moved. *Advance* never passes work that is due and not finished; *set* jumps.
-#![expect(clippy::disallowed_methods, reason = "a virtual clock that runs is paced by real time, and so is its watchdog")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a virtual clock that runs is paced by real time, and so is its watchdog"
+)]
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -8,7 +8,10 @@ pub mod secret;
 pub mod ticket;
 pub mod time;
 
-pub use id::{AppName, Bucket, CertificateId, ClientId, Fingerprint, Identity, IdentityError, KeyId, PublisherUserId, Slot, UserName};
+pub use id::{
+    AppName, Bucket, CertificateId, ClientId, Fingerprint, Identity, IdentityError, KeyId, PublisherUserId, Slot,
+    UserName,
+};
 pub use key::{KeyKind, ParseKeyError, StoreIdKey, UnknownKind};
 pub use secret::{Secret, Wipe};
 pub use ticket::{Audience, ParseTicketError, ServiceTicket};

@@ -1,5 +1,5 @@
 //! Plays fresh seeds: `cargo run --release -p storekeeper-simulation --example seeds -- FROM COUNT`.
-#![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a program of its own")]
+#![expect(clippy::print_stdout, reason = "a program of its own")]
 
 use storekeeper_emulator::{Profile, Superseded};
 use storekeeper_simulation::{Plan, generate, run, shrink};

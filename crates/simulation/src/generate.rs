@@ -11,6 +11,9 @@ use crate::op::{Op, Outage, Scenario, Step};
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// Draws an operation.
+type Make = fn(&mut ChaCha8Rng) -> Op;
+
 /// What kind of year.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
@@ -32,7 +35,7 @@ pub fn generate(seed: u64, plan: Plan) -> Scenario {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let span = DAY * plan.days;
     let mut steps = outages(&mut rng, span, plan.profile);
-    let many: [(u32, fn(&mut ChaCha8Rng) -> Op); 8] = [
+    let many: [(u32, Make); 8] = [
         (12, false_refusals),
         (10, lost_answers),
         (8, no_tickets),
