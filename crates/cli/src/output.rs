@@ -37,7 +37,7 @@ pub fn print(text: &str) -> CommandResult {
 /// Prints a value as JSON: in one line, or indented where a person reads it.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_json(value: &(impl Serialize + ?Sized)) -> CommandResult {
     let text = if io::stdout().is_terminal() {
         // By way of a value: what came from a keeper as text would stay in one line.
@@ -115,7 +115,7 @@ pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

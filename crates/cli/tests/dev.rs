@@ -1,5 +1,6 @@
 //! `dev` as a person meets it: started as a process, asked with the commands, moved through time, stopped and started
 //! again.
+#![expect(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! The stream against the emulator, whose clock runs fast: what comes out for what goes in, and what is asked of the
 //! Store meanwhile.
+#![expect(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
 
 use std::io::Cursor;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! `init`, `config` and `serve` as an operator meets them, against an emulator of its own.
+#![expect(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
 
 mod support;
 

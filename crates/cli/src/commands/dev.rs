@@ -251,7 +251,7 @@ fn greeting(ready: &Ready, dir: &Path, enrolled: u64, first_keys: &FirstKeys) ->
     let (listen, admin) = (text(&ready.listen), text(&ready.admin_listen));
     let (http, https, control) = (text(&ready.http), text(&ready.https), text(&ready.control));
     let token = dir.join("dev.token");
-    let (token, keys) = (token.display(), count(first_keys.count()));
+    let (token, keys, enrolled) = (token.display(), count(first_keys.count()), count(enrolled));
     let is_usual_dir = dir == Path::new(STATE_DIR);
     let told = if is_usual_dir { String::new() } else { format!(" --ready-file {}", dir.join("ready.json").display()) };
     let dir = dir.display();

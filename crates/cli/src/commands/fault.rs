@@ -130,10 +130,10 @@ impl Add {
         let headers: Map<String, Value> =
             self.header.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
         say("status", self.status.map(|status| json!(status)));
-        say("headers", (!headers.is_empty()).then(|| Value::Object(headers)));
+        say("headers", (!headers.is_empty()).then_some(Value::Object(headers)));
         say("body", self.body()?.map(|text| json!(text)));
         say("delay", self.delay.map(|span| json!(format_span(span))));
-        say("reset", self.reset.then(|| json!(true)));
+        say("reset", self.reset.then_some(Value::Bool(true)));
         say("truncate", self.truncate.map(|bytes| bytes.map_or(json!(true), |bytes| json!(bytes))));
         say("count", self.count.map(|count| json!(count)));
         say("probability", self.probability.map(|probability| json!(probability)));

@@ -77,10 +77,10 @@ enum Command {
 }
 
 impl Command {
-    /// Servers tell what they do; everything else speaks up when something is wrong.
+    /// Servers tell what they do; `dev`, which greets a person, and everything else speak up when something is wrong.
     fn log_level(&self) -> &'static str {
         match self {
-            Self::Dev(_) | Self::Serve(_) => "info",
+            Self::Serve(_) => "info",
             Self::Emulator(emulator) if emulator.serves() => "info",
             _ => "warn",
         }

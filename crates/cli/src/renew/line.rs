@@ -121,7 +121,7 @@ impl Serialize for Answered<'_> {
         if let Some(detail) = &verdict.detail {
             map.serialize_entry("detail", detail)?;
         }
-        if let Some(key) = verdict.successor.as_ref().or(line.key.as_ref().ok()) {
+        if let Some(key) = verdict.successor.as_deref().or(line.key.as_ref().ok()) {
             map.serialize_entry("fingerprint", &key.fingerprint())?;
             map.serialize_entry("expires_at", &key.lifetime().expires_at())?;
         }

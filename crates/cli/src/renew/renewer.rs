@@ -146,7 +146,7 @@ impl Renewer {
                 Err(verdict) => return verdict,
             };
             match self.learn(app, key, answer) {
-                Meaning::Renewed(successor) => return Verdict::renewed(*successor),
+                Meaning::Renewed(successor) => return Verdict::renewed(successor),
                 // Not issued after the refusal, so it may be the ticket that was refused.
                 Meaning::Refused(_) if floor.is_none() => {
                     floor = Some(self.clock.now());

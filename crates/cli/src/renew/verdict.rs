@@ -45,11 +45,11 @@ pub struct Verdict {
     /// The same for a person; without secrets.
     pub detail: Option<String>,
     /// The successor.
-    pub successor: Option<StoreIdKey>,
+    pub successor: Option<Box<StoreIdKey>>,
 }
 
 impl Verdict {
-    pub(super) fn renewed(successor: StoreIdKey) -> Self {
+    pub(super) fn renewed(successor: Box<StoreIdKey>) -> Self {
         Self { word: Word::Renewed, code: None, detail: None, successor: Some(successor) }
     }
 

@@ -1,5 +1,6 @@
 //! A `storekeeper dev` of its own in a temporary directory, and the binary to talk to it with.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;

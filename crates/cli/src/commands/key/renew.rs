@@ -1,7 +1,7 @@
 //! `storekeeper key renew`: renews keys without a keeper, one from a file or a stream of them.
 
 use std::collections::BTreeMap;
-use std::io::{BufReader, stdin, stdout};
+use std::io::{BufReader, IsTerminal as _, stdin, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,7 +122,7 @@ impl Renew {
         let key = StoreIdKey::parse(key_file::read(Some(file))?);
         let key = key.map_err(|error| CommandError::new(Exit::Usage, error))?;
         let verdict = renewer.renew(&key).await;
-        let result = verdict.successor.as_ref().unwrap_or(&key);
+        let result = verdict.successor.as_deref().unwrap_or(&key);
         if let Some(error) = not_renewed(&verdict) {
             return Err(error);
         }
@@ -162,6 +162,9 @@ fn not_renewed(verdict: &Verdict) -> Option<CommandError> {
 }
 
 async fn stream(renewer: &Renewer) -> CommandResult {
+    if stdin().is_terminal() {
+        remark("reading keys from stdin, one JSON object in each line; Ctrl-D ends");
+    }
     let tally = run(renewer, BufReader::new(stdin()), &mut stdout()).await?;
     remark(&told(&tally));
     if tally.is_clean() {
