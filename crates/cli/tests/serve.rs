@@ -45,6 +45,8 @@ fn with_emulator(place: &Place) -> Server {
 fn from_init_to_a_renewed_key() {
     let place = Place::new();
     let _emulator = with_emulator(&place);
+    let http = ready(&place, "emulator.json")["http"].as_str().unwrap().to_owned();
+    place.run(&["status", "--server", &http]).fails(3, "which may be no keeper, answered 404 Not Found");
     assert!(place.run(&["config", "check"]).ok().out.contains("good, with 1 app and 1 caller"));
     let shown = place.run(&["config", "show"]).ok().out;
     assert!(shown.contains(CLIENT) && !shown.contains(SECRET), "{shown}");
@@ -105,4 +107,46 @@ fn what_does_not_fit_stops_the_start_with_one_line() {
 fn one_line(place: &Place, arguments: &[&str], words: &str) {
     let done = place.run(arguments).fails(2, words);
     assert_eq!(done.err.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{done:?}");
+}
+
+#[test]
+fn one_key_is_renewed_from_file_to_file() {
+    let place = Place::new();
+    let _emulator = with_emulator(&place);
+    let http = ready(&place, "emulator.json")["http"].as_str().unwrap().to_owned();
+    let minted = place.run(&["emulator", "mint", "purchase", "me", "--ready-file", "emulator.json"]).ok().out;
+    let (key, config) = (place.path().join("me.jwt"), ["--config", "storekeeper.toml"]);
+    fs::write(&key, &minted).unwrap();
+
+    let printed = place.run(&[&["key", "renew", "--key-file", "me.jwt"][..], &config].concat()).ok();
+    assert_ne!(printed.out, minted);
+    assert_eq!(fs::read_to_string(&key).unwrap(), minted, "the file is left alone");
+    let kept = place.run(&["key", "renew", "--key-file", "me.jwt", "--due", "--emulator", &http]).ok();
+    assert_eq!(kept.out, minted, "it is not due");
+    place.run(&[&["key", "renew", "--key-file", "me.jwt", "--out", "me.jwt"][..], &config].concat()).ok();
+    assert_ne!(fs::read_to_string(&key).unwrap(), minted);
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&key).unwrap().permissions()) & 0o777, 0o600);
+
+    fs::write(place.path().join("mygame.secret"), "wrong").unwrap();
+    let wrong = place.run(&[&["key", "renew", "--key-file", "me.jwt"][..], &config].concat());
+    wrong.fails(4, "[credential_refused]");
+    place.run(&["emulator", "revoke", "--user", "me", "--ready-file", "emulator.json"]).ok();
+    let refused = place.run(&["key", "renew", "--key-file", "me.jwt", "--emulator", &http]);
+    refused.fails(4, "refused twice, the second time with a fresh ticket");
+}
+
+#[test]
+fn the_stream_ends_with_what_was_not_renewed() {
+    let place = Place::new();
+    let _emulator = with_emulator(&place);
+    let mint = |user: &str| {
+        place.run(&["-o", "json", "emulator", "mint", "collections", user, "--ready-file", "emulator.json"]).ok().out
+    };
+    let good = [mint("one"), mint("two")].concat();
+    let stream = ["key", "renew", "--config", "storekeeper.toml"];
+    let done = place.run_with(&stream, &good).ok();
+    assert!(done.out.lines().count() == 2 && done.err.ends_with("2 lines: 2 renewed\n"), "{done:?}");
+    let done = place.run_with(&stream, &format!("{good}no line\n")).fails(6, "1 line not renewed");
+    assert!(done.err.contains("3 lines: 2 renewed, 1 invalid"), "{done:?}");
+    assert!(done.out.lines().last().unwrap().contains("line_invalid"), "{done:?}");
 }

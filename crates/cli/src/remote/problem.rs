@@ -28,7 +28,13 @@ impl Problem {
 
     /// The one line: what, the code, who must act.
     pub(super) fn told(&self, remote: &Remote) -> CommandError {
-        CommandError::new(self.exit(), format!("{}{}", self.line(), self.hint(remote)))
+        let is_document = !(self.code.is_empty() && self.title.is_empty() && self.detail.is_empty());
+        let whose = if is_document {
+            String::new()
+        } else {
+            format!("{}, which may be no {}, ", remote.address(), remote.peer.name())
+        };
+        CommandError::new(self.exit(), format!("{whose}{}{}", self.line(), self.hint(remote)))
     }
 
     fn line(&self) -> String {

@@ -157,6 +157,9 @@ fn not_renewed(verdict: &Verdict) -> Option<CommandError> {
         Word::Failed => (Exit::Unavailable, "the renewal failed, which says nothing about the key"),
         Word::Invalid => (Exit::Usage, "the key cannot be renewed here"),
     };
+    let is_refusal =
+        matches!(verdict.code.as_deref(), Some("credential_refused" | "misconfigured" | "inconsistent_client_id"));
+    let exit = if is_refusal { Exit::Refused } else { exit };
     let detail = verdict.detail.as_deref().unwrap_or_default();
     Some(CommandError::new(exit, format!("{what}: {detail} [{}]", verdict.code.as_deref().unwrap_or_default())))
 }
