@@ -15,7 +15,8 @@ pub(crate) struct RowCache {
 
 #[derive(Debug, Default)]
 struct Rows {
-    by_id: HashMap<KeyId, Arc<Record>>,
+    /// `None` where the row is known to have changed, and not to what.
+    by_id: HashMap<KeyId, Option<Arc<Record>>>,
     /// In the order in which they came in; ids that are gone are skipped.
     order: VecDeque<KeyId>,
 }
@@ -31,7 +32,7 @@ impl RowCache {
 
     /// The row as last seen.
     pub(crate) fn get(&self, id: KeyId) -> Option<Arc<Record>> {
-        self.lock().by_id.get(&id).map(Arc::clone)
+        self.lock().by_id.get(&id)?.clone()
     }
 
     /// Remembers a row; the oldest falls out.
@@ -41,7 +42,11 @@ impl RowCache {
         }
         let mut rows = self.lock();
         let id = record.id;
-        if rows.by_id.insert(id, record).is_none() {
+        let known = rows.by_id.get(&id);
+        if known.is_some_and(|known| known.as_ref().is_some_and(|known| known.revision > record.revision)) {
+            return;
+        }
+        if rows.by_id.insert(id, Some(record)).is_none() {
             rows.order.push_back(id);
         }
         while rows.by_id.len() > self.rows_max {
@@ -53,8 +58,16 @@ impl RowCache {
     /// The row has changed in the keyring: what is remembered gives way, unless it is newer.
     pub(crate) fn replace(&self, record: &Record) {
         let mut rows = self.lock();
-        if let Some(known) = rows.by_id.get_mut(&record.id).filter(|known| known.revision < record.revision) {
-            *known = Arc::new(record.clone());
+        let Some(known) = rows.by_id.get_mut(&record.id) else { return };
+        if known.as_ref().is_none_or(|known| known.revision < record.revision) {
+            *known = Some(Arc::new(record.clone()));
+        }
+    }
+
+    /// The row was written by somebody who does not show it: what is remembered must not be served any more.
+    pub(crate) fn doubt(&self, id: KeyId) {
+        if let Some(known) = self.lock().by_id.get_mut(&id) {
+            *known = None;
         }
     }
 

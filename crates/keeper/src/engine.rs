@@ -7,8 +7,11 @@
 mod app;
 mod event;
 mod line;
+mod observation;
 mod outcome;
 mod pausing;
+mod scan;
+mod settling;
 mod tickets;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -17,14 +20,15 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use storekeeper_keyring::{AppRow, Due, DueQuery, Record, Settled, Write};
+use storekeeper_keyring::{AppRow, Record, Write};
 use storekeeper_model::{AppName, Audience, KeyId, KeyKind, ServiceTicket, Timestamp};
-use storekeeper_policy::{BACKOFF_MAX, Breaker, Pace};
+use storekeeper_policy::{Breaker, Pace};
 
 use crate::config::{KeeperConfig, Limits};
-use crate::view::KeyView;
 use app::App;
 use line::{Candidate, Cause, Line};
+use scan::{Scanning, backs_off_until};
+use settling::Successor;
 use tickets::{Demand, Tickets};
 
 pub use app::PauseReason;
@@ -32,11 +36,9 @@ pub use event::{
     Action, Announcement, Answer, AppIndex, Asked, Call, Event, Finished, KeyEvent, Order, Silence, Subject,
     TicketFault, TicketIndex, Waiter,
 };
+pub use observation::{AppObservation, LineObservation, Observation};
+pub use scan::TICK;
 
-/// A regular scan takes what is due until the next one, this much later.
-pub const TICK: Duration = Duration::from_secs(60);
-/// How many rows one scan fetches at most.
-const SCAN_LIMIT: usize = 4096;
 /// At most this many refused keys of one ticket wait for a fresh one; past that nothing new is tried with it.
 const FRESH_WAITING_MAX: usize = 64;
 /// At most this many rows are somewhere between their answer and the disk.
@@ -59,63 +61,10 @@ struct Attempt {
     verdict: Option<Asked>,
 }
 
-/// What of the keyring is being scanned, and when it is looked at next.
-#[derive(Debug, Default)]
-struct Scanning {
-    under_way: bool,
-    /// Which lines the scan under way, or the last one, fetched for.
-    asked: Vec<usize>,
-    /// When to look again at everything.
-    at: Option<Timestamp>,
-    /// Until when the rows of the last regular scan were taken.
-    until: Option<Timestamp>,
-}
-
-/// What the engine can be asked about at any time.
-#[derive(Debug, Clone, Default)]
-pub struct Observation {
-    /// Per app, in the order of configuration.
-    pub apps: Vec<AppObservation>,
-    /// Per host and client ID.
-    pub lines: Vec<LineObservation>,
-    /// Per ticket: client ID, audience, and until when it may be used.
-    pub tickets: Vec<(String, Audience, Option<Timestamp>)>,
-    /// Ours and the Store's, from the last answer that was dated.
-    pub clocks: Option<(Timestamp, Timestamp)>,
-    /// Whether they differ by more than five minutes.
-    pub skewed: bool,
-    /// Attempts under way.
-    pub in_flight: usize,
-    /// When a scan last succeeded.
-    pub scanned_at: Option<Timestamp>,
-    /// Writes that were overtaken: harmless, and counted.
-    pub conflicts: u64,
-}
-
-/// One app, observed.
-#[derive(Debug, Clone)]
-pub struct AppObservation {
-    /// Its name.
-    pub name: AppName,
-    /// Whether it is paused, and why.
-    pub paused: Option<storekeeper_keyring::Paused>,
-    /// Condemnations that wait for an operator.
-    pub awaiting_operator: u64,
-}
-
-/// One line, observed.
-#[derive(Debug, Clone)]
-pub struct LineObservation {
-    /// Which host.
-    pub kind: KeyKind,
-    /// For which client ID.
-    pub client_id: String,
-    /// Renewals per second it is asked for at most.
-    pub pace: f64,
-    /// `closed`, `open` or `half_open`.
-    pub breaker: &'static str,
-    /// Rows waiting.
-    pub queued: usize,
+impl Attempt {
+    fn new(app: AppIndex, cause: Cause) -> Self {
+        Self { app, cause, refused_at: None, waiters: Vec::new(), verdict: None }
+    }
 }
 
 /// The state machine.
@@ -139,7 +88,9 @@ pub struct Engine {
     settling: usize,
     /// Writes to go with the next group, and those of the group under way, in order.
     pending: Vec<Write>,
-    settling_ids: Option<Vec<(KeyId, Option<Box<KeyView>>)>>,
+    settling_writes: Option<Arc<Vec<Write>>>,
+    /// Successors that were overtaken, until it is known by what.
+    successors: HashMap<KeyId, Successor>,
     settle_at: Option<Timestamp>,
     /// The last group could not be made durable: no key is tried whose successor would have nowhere to go.
     is_stuck: bool,
@@ -175,7 +126,8 @@ impl Engine {
             in_flight: 0,
             settling: 0,
             pending: Vec::new(),
-            settling_ids: None,
+            settling_writes: None,
+            successors: HashMap::new(),
             settle_at: None,
             is_stuck: false,
             orphans: Vec::new(),
@@ -250,7 +202,7 @@ impl Engine {
 
     /// Whether nothing is under way: no attempt, no write.
     pub fn is_idle(&self) -> bool {
-        self.in_flight == 0 && self.settling_ids.is_none() && self.pending.is_empty()
+        self.in_flight == 0 && self.settling_writes.is_none() && self.pending.is_empty() && self.successors.is_empty()
     }
 
     /// When the engine wants [`Event::Wake`] although nothing happened; always later than `now`.
@@ -260,7 +212,7 @@ impl Engine {
     pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
         let lines = self.lines.iter().filter_map(Line::wake_at);
         let apps = self.apps.iter().flat_map(|app| [app.probe_at, app.save_at].into_iter().flatten());
-        let scan = if self.scanning.under_way { None } else { self.scanning.at };
+        let scan = if self.scanning.under_way { None } else { self.scanning.at.max(self.scanning.retry_at) };
         let hopeless = self.apps.iter().filter(|app| app.reason == Some(PauseReason::Credential));
         let tickets = hopeless
             .map(|app| app.ticket)
@@ -279,37 +231,14 @@ impl Engine {
         self.skewed
     }
 
+    /// Ours and the Store's clock, from the last answer that was dated.
+    pub fn clocks(&self) -> Option<(Timestamp, Timestamp)> {
+        self.clocks
+    }
+
     /// How many writes were overtaken.
     pub fn conflicts(&self) -> u64 {
         self.conflicts
-    }
-
-    /// What is to be seen from outside.
-    pub fn observe(&self) -> Observation {
-        let apps = self.apps.iter().map(|app| AppObservation {
-            name: app.name.clone(),
-            paused: app.paused.clone(),
-            awaiting_operator: app.awaiting_operator.len() as u64,
-        });
-        let lines = self.lines.iter().map(|line| LineObservation {
-            kind: line.kind,
-            client_id: line.client_id.to_string(),
-            pace: line.pace.as_ref().map_or(f64::INFINITY, Pace::rate),
-            breaker: line.breaker.as_ref().map_or("closed", Breaker::state),
-            queued: line.queue.len(),
-        });
-        let tickets =
-            self.tickets.iter().map(|place| (place.client_id().to_string(), place.audience(), place.expires_at()));
-        Observation {
-            apps: apps.collect(),
-            lines: lines.collect(),
-            tickets: tickets.collect(),
-            clocks: self.clocks,
-            skewed: self.skewed,
-            in_flight: self.in_flight,
-            scanned_at: self.scanned_at,
-            conflicts: self.conflicts,
-        }
     }
 
     fn take_in(&mut self, event: Event, now: Timestamp, actions: &mut Vec<Action>) {
@@ -319,7 +248,7 @@ impl Engine {
             Event::Scanned(due) => self.scanned(due, now),
             Event::ScanFailed => {
                 self.scanning.under_way = false;
-                self.scanning.at = Some(now + RETRY_PAUSE);
+                self.scanning.retry_at = Some(now + RETRY_PAUSE);
             }
             Event::Probes(app, records) => {
                 let probe = pausing::choose_probe(records);
@@ -330,6 +259,8 @@ impl Engine {
             Event::Ticket(ticket, result) => self.ticket_came(ticket, result, now, actions),
             Event::Settled(results) => self.settled(&results, now, actions),
             Event::SettleFailed(writes) => self.settle_failed(writes, now),
+            Event::Reread(id, row) => self.reread(id, row, now, actions),
+            Event::RereadFailed(id) => self.reread_failed(id, now),
             Event::SaveFailed(app) => self.apps[app.0].save_at = Some(now + RETRY_PAUSE),
             Event::Changed(due_at) => self.changed(due_at, now),
             Event::Ask(waiter, record) => self.ask(waiter, record, now, actions),
@@ -346,7 +277,7 @@ impl Engine {
             self.lines.iter_mut().for_each(Line::clock_went_back);
             self.tickets.clock_went_back();
             self.scanning.at = Some(now);
-            self.scanning.until = None;
+            (self.scanning.until, self.scanning.retry_at) = (None, None);
             self.settle_at = self.settle_at.map(|at| at.min(now));
             self.skew_probe_at = self.skew_probe_at.map(|at| at.min(now));
             // Their time was told by the wrong clock.
@@ -376,32 +307,6 @@ impl Engine {
         self.queue_what_came_due(now);
     }
 
-    fn scanned(&mut self, due: Due, now: Timestamp) {
-        self.scanning.under_way = false;
-        for line in std::mem::take(&mut self.scanning.asked) {
-            self.lines[line].more = due.more;
-        }
-        self.scanned_at = Some(now);
-        // No sooner than a tick: what falls due before then was taken by this scan.
-        let next = self.scanning.until.map_or(now + TICK, |until| until.max(now));
-        self.scanning.at = due.next_due_at.map(|at| at.max(next));
-        for record in due.records {
-            if let Some(app) = self.names.get(&record.identity.app).copied() {
-                self.enqueue(Candidate { record: Box::new(record), app, cause: Cause::Due, again: None }, now);
-            }
-        }
-        self.queue_what_came_due(now);
-    }
-
-    /// What backs off was told to wait, by the Store or by us: it is not a tick too early as a key in its window may be.
-    fn queue_what_came_due(&mut self, now: Timestamp) {
-        while let Some(entry) = self.backing_off.first_entry().filter(|entry| entry.key().0 <= now) {
-            let candidate = entry.remove();
-            let line = self.routes[&(candidate.app, candidate.record.identity.kind)];
-            self.lines[line].queue.push(candidate);
-        }
-    }
-
     fn queue_extra(&mut self, app: AppIndex, records: Vec<Record>, cause: Cause, now: Timestamp) {
         for record in records {
             self.enqueue(Candidate { record: Box::new(record), app, cause, again: None }, now);
@@ -413,14 +318,7 @@ impl Engine {
         if self.attempts.contains_key(&id) {
             return;
         }
-        let attempt = Attempt {
-            app: candidate.app,
-            cause: candidate.cause,
-            refused_at: None,
-            waiters: Vec::new(),
-            verdict: None,
-        };
-        self.attempts.insert(id, attempt);
+        self.attempts.insert(id, Attempt::new(candidate.app, candidate.cause));
         if let Some(at) = backs_off_until(&candidate, now) {
             self.backing_off.insert((at, id), candidate);
             return;
@@ -429,13 +327,7 @@ impl Engine {
         self.lines[line].queue.push(candidate);
     }
 
-    fn changed(&mut self, due_at: Timestamp, now: Timestamp) {
-        // Within the span already scanned nobody would look again: look now.
-        let covered = self.scanning.until.is_some_and(|until| due_at <= until);
-        let at = if covered || due_at <= now { now } else { due_at };
-        self.scanning.at = Some(self.scanning.at.map_or(at, |known| known.min(at)));
-    }
-
+    /// Somebody wants this row renewed now. Who cannot be served soon is told so at once: a live key waits to be read.
     fn ask(&mut self, waiter: Waiter, record: Box<Record>, now: Timestamp, actions: &mut Vec<Action>) {
         let Some(app) = self.names.get(&record.identity.app).copied() else {
             actions.push(Action::Reply(waiter, Asked::Overtaken));
@@ -445,12 +337,29 @@ impl Engine {
             actions.push(Action::Reply(waiter, Asked::Paused(paused.reason.clone())));
             return;
         }
+        if let Some((code, wait)) = self.obstacle(app, record.identity.kind, now) {
+            actions.push(Action::Reply(waiter, Asked::Failed(code, wait)));
+            return;
+        }
         let id = record.id;
         if self.backing_off.extract_if(.., |(_, waiting), _| *waiting == id).next().is_some() {
             self.attempts.remove(&id);
         }
         self.enqueue(Candidate { record, app, cause: Cause::Asked, again: None }, now);
         self.attempts.get_mut(&id).expect("just enqueued, or under way").waiters.push(waiter);
+    }
+
+    /// What keeps a row from being tried for longer than anybody wants to wait.
+    fn obstacle(&self, app: AppIndex, kind: KeyKind, now: Timestamp) -> Option<(&'static str, Option<Duration>)> {
+        let wait = |at: Timestamp| Some(at.since(now));
+        if self.skewed && !self.may_probe_skew(now) {
+            return Some(("clock_skewed", self.skew_probe_at.and_then(wait)));
+        }
+        if let Some(at) = self.lines[self.routes[&(app, kind)]].cut_off_until(now) {
+            return Some(("store_degraded", wait(at)));
+        }
+        let ticket = self.tickets.get(self.apps[app.0].ticket);
+        ticket.waits_until(now).map(|at| ("no_ticket", wait(at)))
     }
 
     fn ask_ticket(
@@ -571,9 +480,7 @@ impl Engine {
     fn release(&mut self, id: KeyId, verdict: &Asked, actions: &mut Vec<Action>) {
         let Some(attempt) = self.attempts.remove(&id) else { return };
         self.released.insert(id);
-        // It may be due still, and the keyring names only what falls due later.
-        let look_at = self.scanning.until.map_or(self.last_now, |until| until.max(self.last_now));
-        self.scanning.at = Some(self.scanning.at.map_or(look_at, |at| at.min(look_at)));
+        self.look_again();
         for waiter in attempt.waiters {
             actions.push(Action::Reply(waiter, verdict.clone()));
         }
@@ -601,44 +508,6 @@ impl Engine {
         }
     }
 
-    fn scan_if_needed(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        let is_full = self.settling >= SETTLING_MAX || self.backing_off.len() >= SCAN_LIMIT;
-        if self.scanning.under_way || is_full {
-            return;
-        }
-        if self.scanning.at.is_some_and(|at| at <= now) {
-            self.released.clear();
-            self.scanning.until = Some(now + TICK);
-            self.scanning.at = Some(now + TICK);
-            self.lines.iter_mut().for_each(|line| line.more = true);
-        }
-        let asked: Vec<usize> = (0..self.lines.len()).filter(|line| self.lines[*line].wants_rows(now)).collect();
-        let mut blocked = self.blocked(&asked);
-        if asked.is_empty() || blocked.len() == self.routes.len() {
-            return;
-        }
-        blocked.extend(self.orphans.iter().flat_map(|app| KeyKind::ALL.map(|kind| (app.clone(), kind))));
-        self.scanning.under_way = true;
-        self.scanning.asked = asked;
-        let mut except = self.released.clone();
-        except.extend(self.attempts.keys().copied());
-        actions.push(Action::Scan(DueQuery {
-            until: self.scanning.until.unwrap_or(now + TICK),
-            impossible_after: now + BACKOFF_MAX,
-            except,
-            blocked,
-            limit: SCAN_LIMIT,
-        }));
-    }
-
-    /// What is not to be fetched: apps that are paused, and lines that do not want rows.
-    fn blocked(&self, asked: &[usize]) -> Vec<(AppName, KeyKind)> {
-        let unwanted =
-            |((app, _), line): (&(AppIndex, KeyKind), &usize)| self.apps[app.0].is_paused() || !asked.contains(line);
-        let blocked = self.routes.iter().filter(|(route, line)| unwanted((route, line)));
-        blocked.map(|((app, kind), _)| (self.apps[app.0].name.clone(), *kind)).collect()
-    }
-
     fn lines_without_ticket(&self) -> impl Iterator<Item = TicketIndex> + '_ {
         let waiting = self.lines.iter().filter_map(|line| line.queue.peek());
         waiting.map(|candidate| self.apps[candidate.app.0].ticket)
@@ -648,63 +517,7 @@ impl Engine {
         self.in_flight == 0 && self.skew_probe_at.is_none_or(|at| at <= now)
     }
 
-    /// Sends the pending writes off as one group, when none is under way.
-    fn flush(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        if self.settling_ids.is_some() || self.pending.is_empty() || self.settle_at.is_some_and(|at| at > now) {
-            return;
-        }
-        let writes = std::mem::take(&mut self.pending);
-        let ids = writes.iter().map(|write| match write {
-            Write::Put { record, .. } => {
-                let asked = self.attempts.get(&record.id).is_some_and(|attempt| !attempt.waiters.is_empty());
-                (record.id, asked.then(|| Box::new(KeyView::of(record, now))))
-            }
-            Write::Forget { id, .. } => (*id, None),
-        });
-        self.settling_ids = Some(ids.collect());
-        actions.push(Action::Settle(Arc::new(writes)));
-    }
-
-    fn settled(&mut self, results: &[Settled], now: Timestamp, actions: &mut Vec<Action>) {
-        self.is_stuck = false;
-        let ids = self.settling_ids.take().unwrap_or_default();
-        for ((id, view), result) in ids.into_iter().zip(results) {
-            self.settling = self.settling.saturating_sub(1);
-            let Some(attempt) = self.attempts.remove(&id) else { continue };
-            let verdict = match (result, attempt.verdict) {
-                (Settled::Conflict, _) => {
-                    self.conflicts += 1;
-                    // Whoever wrote the row may have made it due; while it was being tried no scan would have found it.
-                    self.scanning.at = Some(now);
-                    Asked::Overtaken
-                }
-                (Settled::Done(_), Some(verdict)) => verdict,
-                (Settled::Done(_), None) => view.map_or(Asked::Overtaken, Asked::Renewed),
-            };
-            for waiter in attempt.waiters {
-                actions.push(Action::Reply(waiter, verdict.clone()));
-            }
-        }
-    }
-
-    fn settle_failed(&mut self, writes: Arc<Vec<Write>>, now: Timestamp) {
-        self.settling_ids = None;
-        self.is_stuck = true;
-        let newer = std::mem::replace(&mut self.pending, Arc::unwrap_or_clone(writes));
-        self.pending.extend(newer);
-        self.settle_at = Some(now + RETRY_PAUSE);
-    }
-
     fn jitter(&mut self) -> f64 {
         self.rng.random()
     }
-}
-
-/// Until when a row that failed or was refused wants to be left alone. Not one that somebody asked for, nor one whose
-/// time no back-off could have told (the scan found it because a wrong clock wrote it).
-fn backs_off_until(candidate: &Candidate, now: Timestamp) -> Option<Timestamp> {
-    let record = &candidate.record;
-    let backs_off = record.failures > 0 || record.state.refused().is_some();
-    let within_a_tick = |at: &Timestamp| *at > now && *at <= now + TICK;
-    record.next_attempt_at.filter(within_a_tick).filter(|_| backs_off && candidate.cause == Cause::Due)
 }

@@ -108,6 +108,9 @@ pub enum EnrollError {
         /// When it will be.
         valid_at: Timestamp,
     },
+    /// Its times speak against it by our clock, but our clock and the Store's disagree.
+    #[error("our clock and the Store's differ by more than five minutes: whether this key is valid cannot be said")]
+    ClockSkewed,
     /// The keyring could not make it durable.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
@@ -135,6 +138,7 @@ impl EnrollError {
             Self::Lapsed => Code::KeyLapsed,
             Self::Expired { .. } => Code::KeyExpired,
             Self::NotYetValid { .. } => Code::KeyNotYetValid,
+            Self::ClockSkewed => Code::ClockSkewed,
             Self::Keyring(_) => Code::KeyringUnavailable,
             Self::TooBusy => Code::TooBusy,
             Self::ShuttingDown => Code::ShuttingDown,

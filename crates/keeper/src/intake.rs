@@ -32,6 +32,16 @@ pub struct Intake<'a> {
     pub sealer: &'a Sealer,
 }
 
+/// Whether what our clock alone says of a key is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OurClock {
+    /// Nothing speaks against it.
+    Trusted,
+    /// It and the Store's disagree: no key is refused for its times, and none takes the place of one that only seems to
+    /// have expired.
+    Doubted,
+}
+
 /// A key that passed every check that needs no row.
 struct Checked {
     id: KeyId,
@@ -52,6 +62,16 @@ impl Intake<'_> {
         requests: Vec<EnrollRequest>,
         now: Timestamp,
     ) -> (Vec<Result<Enrolled, EnrollError>>, Option<Timestamp>) {
+        self.enroll_by(requests, now, OurClock::Trusted).await
+    }
+
+    /// As [`Intake::enroll`], with as much trust in `now` as it deserves.
+    pub async fn enroll_by(
+        &self,
+        requests: Vec<EnrollRequest>,
+        now: Timestamp,
+        clock: OurClock,
+    ) -> (Vec<Result<Enrolled, EnrollError>>, Option<Timestamp>) {
         let mut answers: Vec<Option<Result<Enrolled, EnrollError>>> = Vec::with_capacity(requests.len());
         let mut open: Vec<(usize, Checked)> = Vec::with_capacity(requests.len());
         for (place, request) in requests.into_iter().enumerate() {
@@ -68,7 +88,7 @@ impl Intake<'_> {
             if open.is_empty() {
                 break;
             }
-            open = match self.round(open, &mut answers, &mut due_at, now).await {
+            open = match self.round(open, &mut answers, &mut due_at, now, clock).await {
                 Ok(overtaken) => overtaken,
                 Err((error, unanswered)) => {
                     let text = error.to_string();
@@ -107,6 +127,7 @@ impl Intake<'_> {
         answers: &mut [Option<Result<Enrolled, EnrollError>>],
         due_at: &mut Option<Timestamp>,
         now: Timestamp,
+        clock: OurClock,
     ) -> Result<Vec<(usize, Checked)>, (KeyringError, Vec<usize>)> {
         let places = || open.iter().map(|(place, _)| *place).collect::<Vec<_>>();
         let ids: Vec<KeyId> = open.iter().map(|(_, checked)| checked.id).collect();
@@ -114,7 +135,7 @@ impl Intake<'_> {
         let mut writes = Vec::new();
         let mut written = Vec::new();
         for ((place, checked), row) in open.into_iter().zip(rows) {
-            match self.decide(&checked, row, now) {
+            match self.decide(&checked, row, now, clock) {
                 Step::Answer(answer) => answers[place] = Some(answer),
                 Step::Write(write, enrolled) => {
                     writes.push(*write);
@@ -140,10 +161,21 @@ impl Intake<'_> {
         Ok(overtaken)
     }
 
-    fn decide(&self, checked: &Checked, row: Option<Record>, now: Timestamp) -> Step {
+    fn decide(&self, checked: &Checked, row: Option<Record>, now: Timestamp, clock: OurClock) -> Step {
         let fingerprint = checked.key.fingerprint();
         let new = NewKey::new(fingerprint, checked.key.lifetime());
-        let verdict = storekeeper_policy::enroll(row.as_ref().map(held).as_ref(), &new, now);
+        let mut verdict = storekeeper_policy::enroll(row.as_ref().map(held).as_ref(), &new, now);
+        if clock == OurClock::Doubted {
+            verdict = match verdict {
+                Enrollment::Expired | Enrollment::NotYetValid | Enrollment::SameDead(Standing::Lapsed) => {
+                    return Step::Answer(Err(EnrollError::ClockSkewed));
+                }
+                Enrollment::Replace if row.as_ref().is_some_and(|row| row.proven && !row.state.is_revoked()) => {
+                    Enrollment::AwaitProof
+                }
+                sound => sound,
+            };
+        }
         let answer = |record: &Record, outcome| Enrolled { outcome, fingerprint, view: KeyView::of(record, now) };
         let (record, expected, outcome) = match (verdict, row) {
             (Enrollment::Known, Some(row)) => return Step::Answer(Ok(answer(&row, EnrollOutcome::Known))),

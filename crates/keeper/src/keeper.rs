@@ -19,14 +19,17 @@ use crate::cache::RowCache;
 use crate::config::{AppConfig, KeeperConfig};
 use crate::engine::{AppIndex, Asked, Engine, Event, Observation, Order};
 use crate::error::{EnrollError, OrderError, ReadError, RenewError, TicketError};
-use crate::intake::Intake;
+use crate::intake::{Intake, OurClock};
 use crate::metrics::Metrics;
-use crate::shell::{Message, Postbox, Shell, Tools};
+use crate::shell::{self, Message, Postbox, Shell, Tools};
 use crate::start::{StartError, check_apps, open_sealer};
-use crate::view::{EnrollRequest, Enrolled, KeyView, LiveKey, TicketView};
+use crate::store_time::StoreTime;
+use crate::view::{EnrollOutcome, EnrollRequest, Enrolled, KeyView, LiveKey, TicketView};
 
 /// A row that many callers write at once is tried this often.
 const ROUNDS_MAX: usize = 8;
+/// How long somebody who asks for a renewal waits for it.
+const ASKED_MAX: Duration = Duration::from_secs(10);
 /// How long a shutdown waits for what is under way, in the operating system's time.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
@@ -75,6 +78,7 @@ impl Keeper {
             cache: RowCache::new(config.cache_rows),
             metrics: Metrics::new(),
             skewed: AtomicBool::new(false),
+            store_time: StoreTime::new(),
         });
         let (postbox, shell) = Shell::spawn(engine, Arc::clone(&tools));
         let names: Vec<AppName> = config.apps.iter().map(|app| app.name.clone()).collect();
@@ -101,7 +105,11 @@ impl Keeper {
             let now = keeper.clock().now();
             let inner = &keeper.inner;
             let intake = Intake { apps: &inner.apps, keyring: &*inner.tools.keyring, sealer: &inner.sealer };
-            let (answers, due_at) = intake.enroll(requests, now).await;
+            let clock = if inner.tools.doubts_clock() { OurClock::Doubted } else { OurClock::Trusted };
+            let (answers, due_at) = intake.enroll_by(requests, now, clock).await;
+            for enrolled in answers.iter().flatten().filter(|enrolled| enrolled.outcome != EnrollOutcome::Known) {
+                inner.tools.cache.doubt(enrolled.view.identity.key_id());
+            }
             if let Some(due_at) = due_at {
                 inner.postbox.send(Message::Event(Event::Changed(due_at)));
             }
@@ -176,7 +184,12 @@ impl Keeper {
         self.check_alive(&record)?;
         let (reply, asked) = oneshot::channel();
         self.inner.postbox.send(Message::Ask(Box::new(Record::clone(&record)), reply));
-        match asked.await.map_err(|_| RenewError::ShuttingDown)? {
+        let asked = tokio::select! {
+            asked = asked => asked.map_err(|_| RenewError::ShuttingDown)?,
+            // It goes on without this caller.
+            _ = self.clock().sleep_until(self.clock().now() + ASKED_MAX) => Asked::Failed("under_way", None),
+        };
+        match asked {
             Asked::Renewed(view) => Ok(*view),
             Asked::Overtaken => Ok(self.show(identity).await?),
             Asked::Paused(reason) => Err(RenewError::Paused { reason }),
@@ -266,7 +279,7 @@ impl Keeper {
         let index = *self.inner.index.get(app).ok_or(OrderError::AppUnknown)?;
         let (reply, done) = oneshot::channel();
         self.inner.postbox.send(Message::Order(index, order, reply));
-        done.await.map_err(|_| OrderError::ShuttingDown)
+        Ok(done.await.map_err(|_| OrderError::ShuttingDown)??)
     }
 
     /// The configured apps, in order.
@@ -323,7 +336,7 @@ impl Keeper {
         match storekeeper_policy::standing(record.state.is_revoked(), record.key.lifetime.expires_at(), now) {
             Standing::Active => Ok(()),
             Standing::Revoked => Err(ReadError::Revoked),
-            Standing::Lapsed if self.inner.tools.skewed.load(Ordering::Relaxed) => Err(ReadError::ClockSkewed),
+            Standing::Lapsed if self.inner.tools.doubts_clock() => Err(ReadError::ClockSkewed),
             Standing::Lapsed => Err(ReadError::Lapsed),
         }
     }
@@ -336,6 +349,9 @@ impl Keeper {
         let key = key.map_err(|error| KeyringError::Corrupt(error.to_string()))?;
         if record.last_used_day != Some(now.day()) {
             self.note_used(record.id, now.day());
+        }
+        if record.next_attempt_at.is_none() {
+            self.take_up_again(record.id, now.day());
         }
         Ok(LiveKey { key, view: KeyView::of(record, now), renewal_failed: None })
     }
@@ -357,6 +373,17 @@ impl Keeper {
             }
             Err(error) => Ok(LiveKey { renewal_failed: Some(error.code().as_str()), ..key }),
         }
+    }
+
+    /// Nobody had read the key for so long that it was no longer renewed; now somebody has.
+    fn take_up_again(&self, id: KeyId, day: i64) {
+        let keeper = self.clone();
+        let hold = self.clock().hold("a key to be renewed again");
+        tokio::spawn(async move {
+            shell::hasten(&keeper.inner.tools, vec![id], Some(day)).await;
+            keeper.inner.postbox.send(Message::Event(Event::Changed(keeper.clock().now())));
+            drop(hold);
+        });
     }
 
     /// Remembers a use; written behind the reader's back, many at a time.

@@ -14,6 +14,7 @@ mod metrics;
 mod population;
 mod shell;
 mod start;
+mod store_time;
 pub mod view;
 
 pub use config::{AppConfig, CredentialSource, FixedSecret, KeeperConfig, Limits, UserClaim};

@@ -1,11 +1,11 @@
 //! The shell: executes what the engine decides (sends, commits, wakes) and decides nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use storekeeper_clock::{Clock, Hold, Sleep};
-use storekeeper_keyring::{Expected, Keyring, PageQuery, Record, Settled, Write};
+use storekeeper_keyring::{Expected, Keyring, KeyringError, PageQuery, Record, Settled, Write};
 use storekeeper_model::{AppName, Audience, KeyId, ServiceTicket, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
@@ -16,6 +16,7 @@ use crate::engine::{
 };
 use crate::events;
 use crate::metrics::{Metrics, RenewalLabels};
+use crate::store_time::StoreTime;
 
 /// How many rows are heard as witnesses.
 const WITNESSES: usize = 3;
@@ -28,12 +29,15 @@ const BATCH: usize = 1024;
 /// What a ticket's asker gets.
 pub(crate) type TicketReply = Result<(Arc<ServiceTicket>, Timestamp), TicketFault>;
 
+/// What who gave an order gets: how many keys it concerns, or why it is not durable yet.
+pub(crate) type OrderReply = Result<u64, KeyringError>;
+
 /// What others may say to the shell.
 pub(crate) enum Message {
     Event(Event),
     Ask(Box<Record>, oneshot::Sender<Asked>),
     AskTicket(AppIndex, Audience, oneshot::Sender<TicketReply>),
-    Order(AppIndex, Order, oneshot::Sender<u64>),
+    Order(AppIndex, Order, oneshot::Sender<OrderReply>),
     Observe(oneshot::Sender<Observation>),
     Drain,
 }
@@ -71,13 +75,22 @@ pub(crate) struct Tools {
     pub(crate) cache: RowCache,
     pub(crate) metrics: Metrics,
     pub(crate) skewed: AtomicBool,
+    pub(crate) store_time: StoreTime,
+}
+
+impl Tools {
+    /// Whether our clock and the Store's disagree, so that nothing that rests on ours alone is said for good.
+    pub(crate) fn doubts_clock(&self) -> bool {
+        let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
+        self.skewed.load(Ordering::Relaxed) || self.store_time.disagrees_with(now, elapsed)
+    }
 }
 
 /// Who waits for what.
 enum Waiting {
     Renewal(oneshot::Sender<Asked>),
     Ticket(oneshot::Sender<TicketReply>),
-    Order(oneshot::Sender<u64>),
+    Order(oneshot::Sender<OrderReply>),
 }
 
 /// The task that owns the engine.
@@ -93,11 +106,12 @@ pub(crate) struct Shell {
     /// Which app and audience a ticket's place stands for, to read the credential.
     draining: bool,
     conflicts: u64,
+    clocks: Option<(Timestamp, Timestamp)>,
 }
 
 enum Saving {
     App(AppIndex, Box<storekeeper_keyring::AppRow>),
-    Tell(oneshot::Sender<u64>, u64),
+    Tell(oneshot::Sender<OrderReply>, u64),
 }
 
 impl Shell {
@@ -117,6 +131,7 @@ impl Shell {
             next_waiter: 0,
             draining: false,
             conflicts: 0,
+            clocks: None,
         };
         postbox.event(Event::Wake);
         (postbox, tokio::spawn(shell.run()))
@@ -189,6 +204,11 @@ impl Shell {
         let mut actions = Vec::new();
         self.engine.handle_all(events, self.tools.clock.now(), &mut actions);
         self.tools.skewed.store(self.engine.is_skewed(), Ordering::Relaxed);
+        let clocks = self.engine.clocks();
+        if let Some((_, theirs)) = clocks.filter(|_| clocks != self.clocks) {
+            self.clocks = clocks;
+            self.tools.store_time.note(theirs, self.tools.clock.elapsed());
+        }
         let conflicts = self.engine.conflicts();
         self.tools.metrics.overtaken(conflicts - std::mem::replace(&mut self.conflicts, conflicts));
         for action in actions {
@@ -226,8 +246,11 @@ impl Shell {
                 });
             }
             Action::Hasten(ids) => spawn(tools, "keys made due", async move |tools| {
-                hasten(&tools, ids.into_iter().collect()).await;
+                hasten(&tools, ids.into_iter().collect(), None).await;
                 postbox.event(Event::Changed(tools.clock.now()));
+            }),
+            Action::Reread(id) => spawn(tools, "a row to be read again", async move |tools| {
+                postbox.event(reread(&tools, id).await);
             }),
             Action::SaveApp(app, row) => self.save(Saving::App(app, row)),
             Action::Announce(announcement) => events::announce(&announcement, &tools),
@@ -326,6 +349,16 @@ async fn settle(tools: &Tools, writes: Arc<Vec<Write>>) -> Event {
     }
 }
 
+async fn reread(tools: &Tools, id: KeyId) -> Event {
+    match tools.keyring.find(&[id]).await {
+        Ok(mut rows) => Event::Reread(id, rows.pop().flatten().map(Box::new)),
+        Err(error) => {
+            tracing::error!(%error, "a row that was written meanwhile cannot be read; it is tried again");
+            Event::RereadFailed(id)
+        }
+    }
+}
+
 async fn fetch_ticket(
     tools: &Tools,
     app: AppIndex,
@@ -375,8 +408,8 @@ fn name_of(tools: &Tools, app: AppIndex) -> &AppName {
     &tools.attempts.config.apps[app.0].name
 }
 
-/// Makes rows due now, whatever they waited for.
-async fn hasten(tools: &Tools, ids: Vec<KeyId>) {
+/// Makes rows due now, whatever they waited for; if they were used, on this day.
+pub(crate) async fn hasten(tools: &Tools, ids: Vec<KeyId>, used_on: Option<i64>) {
     let now = tools.clock.now();
     let rows = tools.keyring.find(&ids).await.unwrap_or_default();
     let writes: Vec<Write> = rows
@@ -386,6 +419,7 @@ async fn hasten(tools: &Tools, ids: Vec<KeyId>) {
             let expected = Expected::of(&record);
             record.revision = record.revision.next();
             record.next_attempt_at = Some(record.next_attempt_at.map_or(now, |at| at.min(now)));
+            record.last_used_day = record.last_used_day.max(used_on);
             Write::Put { expected, record: Box::new(record) }
         })
         .collect();
@@ -396,15 +430,22 @@ async fn hasten(tools: &Tools, ids: Vec<KeyId>) {
 
 /// Saves apps' rows and tells who waits for that, in order.
 async fn save(tools: Arc<Tools>, postbox: Postbox, mut savings: mpsc::UnboundedReceiver<(Saving, Hold)>) {
+    let mut unsaved: HashSet<AppIndex> = HashSet::new();
     while let Some((saving, hold)) = savings.recv().await {
         match saving {
             Saving::App(app, row) => {
+                unsaved.remove(&app);
                 if let Err(error) = tools.keyring.save_app(&row).await {
                     tracing::error!(%error, app = %row.name, "an app's row cannot be saved; it is tried again");
+                    unsaved.insert(app);
                     postbox.event(Event::SaveFailed(app));
                 }
             }
-            Saving::Tell(reply, concerned) => drop(reply.send(concerned)),
+            Saving::Tell(reply, concerned) if unsaved.is_empty() => drop(reply.send(Ok(concerned))),
+            Saving::Tell(reply, _) => {
+                let why = "the order stands, and is forgotten if this process ends before it can be stored";
+                drop(reply.send(Err(KeyringError::Unavailable(String::from(why)))));
+            }
         }
         drop(hold);
     }

@@ -301,6 +301,12 @@ impl World {
             Action::FindWitnesses(app, except) => {
                 (Duration::from_millis(2), Event::Witnesses(app, self.witnesses(except)))
             }
+            Action::Reread(id) => {
+                let rows = self.keyring.find(&[id]).now_or_never().expect("nothing waits");
+                let event = rows
+                    .map_or(Event::RereadFailed(id), |mut rows| Event::Reread(id, rows.pop().flatten().map(Box::new)));
+                (Duration::from_millis(2), event)
+            }
             Action::FetchTicket { ticket, app, audience, credential } => {
                 let app = &self.config.apps[app.0];
                 let result = self.attempts.fetch_ticket(app, audience, credential).now_or_never();

@@ -51,6 +51,10 @@ pub enum Event {
     Settled(Vec<Settled>),
     /// A group of writes could not be made; they come back to be made later.
     SettleFailed(Arc<Vec<Write>>),
+    /// What stands in a row now, if anything does.
+    Reread(KeyId, Option<Box<Record>>),
+    /// A row could not be read.
+    RereadFailed(KeyId),
     /// An app's row could not be saved.
     SaveFailed(AppIndex),
     /// Somebody enrolled a key, or made one due, at this instant.
@@ -103,6 +107,8 @@ pub enum Action {
     Renew(Box<Call>),
     /// Make a group of writes durable. At most one group is under way.
     Settle(Arc<Vec<Write>>),
+    /// Read a row again; answer with [`Event::Reread`] or [`Event::RereadFailed`].
+    Reread(KeyId),
     /// Save an app's row.
     SaveApp(AppIndex, Box<AppRow>),
     /// Make rows due now.

@@ -109,6 +109,13 @@ impl Line {
             && self.held_until.is_some_and(|at| at > now)
     }
 
+    /// Until when the host is not asked at all.
+    pub(super) fn cut_off_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let breaker = self.breaker.as_ref().filter(|breaker| breaker.state() != "closed")?;
+        // A copy: nobody takes the leave that it may give.
+        breaker.clone().allow(now).err()
+    }
+
     /// When it wants to be looked at again although nothing happened.
     pub(super) fn wake_at(&self) -> Option<Timestamp> {
         self.held_until.filter(|_| self.more || !self.queue.is_empty())

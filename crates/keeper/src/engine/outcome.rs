@@ -120,7 +120,7 @@ impl Engine {
 
     /// When a row is tried next: at its held key's moment, which for a refused one is that of its back-off; or before
     /// that for the newcomer's sake, at once if it waits untried.
-    fn next_regular(&mut self, app: AppIndex, record: &Record, now: Timestamp) -> Timestamp {
+    pub(super) fn next_regular(&mut self, app: AppIndex, record: &Record, now: Timestamp) -> Timestamp {
         let policy = &self.apps[app.0].policy;
         let moment = storekeeper_policy::renew_at(policy, record.id, &record.key.lifetime);
         let regular = match record.state.refused() {
@@ -346,7 +346,7 @@ impl Engine {
     ) {
         let verdict = Asked::Failed(told.code, retry_after);
         let cause = self.attempts.get(&record.id).map(|attempt| attempt.cause);
-        let is_due = record.next_attempt_at.is_some_and(|due_at| due_at <= now + super::TICK);
+        let is_due = record.next_attempt_at.is_some_and(|due_at| due_at <= now + super::scan::TICK);
         if self.apps[app.0].is_paused() || (cause != Some(Cause::Due) && !is_due) {
             return self.release(record.id, &verdict, actions);
         }

@@ -6,6 +6,7 @@ use storekeeper_keyring::Record;
 use storekeeper_model::{ServiceTicket, Timestamp};
 
 use super::event::{Action, Announcement, AppIndex, Asked, Order, TicketFault, TicketIndex, Waiter};
+use super::line::Cause;
 use super::tickets::Demand;
 use super::{Engine, PauseReason};
 
@@ -15,7 +16,7 @@ pub(super) fn choose_probe(records: Vec<Record>) -> Option<Record> {
 }
 
 impl Engine {
-    /// Pauses an app. What waits for a fresh ticket is given back: while paused nothing is held against anybody.
+    /// Pauses an app. What waits is given back: while paused nothing is held against anybody.
     pub(super) fn pause(
         &mut self,
         index: AppIndex,
@@ -41,6 +42,15 @@ impl Engine {
             });
         }
         self.fresh_waiting.retain(|_, waiting| !waiting.is_empty());
+        for line in &mut self.lines {
+            line.queue.retain(|waiting| {
+                let stays = waiting.app != index || waiting.cause == Cause::Probe;
+                if !stays {
+                    released.push(waiting.record.id);
+                }
+                stays
+            });
+        }
         for id in released {
             self.release(id, &Asked::Paused(reason.as_str().to_owned()), actions);
         }

@@ -211,6 +211,12 @@ impl Place {
         self.retry_at.max(forced)
     }
 
+    /// When the next attempt to get a ticket is made, if there is none and the last one failed.
+    pub(super) fn waits_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let usable = self.held.as_ref().is_some_and(|held| held.times.usable(now));
+        self.retry_at.filter(|at| *at > now && !usable)
+    }
+
     /// Whether no ticket can be used and only an operator can mend it.
     pub(super) fn is_hopeless(&self, now: Timestamp) -> bool {
         self.fault.as_ref().is_some_and(|fault| fault.refused)

@@ -1,0 +1,87 @@
+//! `Observation`: what of the engine is to be seen from outside: for statistics, metrics and tests.
+
+use storekeeper_keyring::Paused;
+use storekeeper_model::{AppName, Audience, KeyKind, Timestamp};
+use storekeeper_policy::{Breaker, Pace};
+
+use super::Engine;
+
+/// What the engine can be asked about at any time.
+#[derive(Debug, Clone, Default)]
+pub struct Observation {
+    /// Per app, in the order of configuration.
+    pub apps: Vec<AppObservation>,
+    /// Per host and client ID.
+    pub lines: Vec<LineObservation>,
+    /// Per ticket: client ID, audience, and until when it may be used.
+    pub tickets: Vec<(String, Audience, Option<Timestamp>)>,
+    /// Ours and the Store's, from the last answer that was dated.
+    pub clocks: Option<(Timestamp, Timestamp)>,
+    /// Whether they differ by more than five minutes.
+    pub skewed: bool,
+    /// Attempts under way.
+    pub in_flight: usize,
+    /// Rows held in memory for whatever reason: waiting, tried, or on their way to the disk.
+    pub rows: usize,
+    /// When a scan last succeeded.
+    pub scanned_at: Option<Timestamp>,
+    /// Writes that were overtaken: harmless, and counted.
+    pub conflicts: u64,
+}
+
+/// One app, observed.
+#[derive(Debug, Clone)]
+pub struct AppObservation {
+    /// Its name.
+    pub name: AppName,
+    /// Whether it is paused, and why.
+    pub paused: Option<Paused>,
+    /// Condemnations that wait for an operator.
+    pub awaiting_operator: u64,
+}
+
+/// One line, observed.
+#[derive(Debug, Clone)]
+pub struct LineObservation {
+    /// Which host.
+    pub kind: KeyKind,
+    /// For which client ID.
+    pub client_id: String,
+    /// Renewals per second it is asked for at most.
+    pub pace: f64,
+    /// `closed`, `open` or `half_open`.
+    pub breaker: &'static str,
+    /// Rows waiting.
+    pub queued: usize,
+}
+
+impl Engine {
+    /// What is to be seen from outside.
+    pub fn observe(&self) -> Observation {
+        let apps = self.apps.iter().map(|app| AppObservation {
+            name: app.name.clone(),
+            paused: app.paused.clone(),
+            awaiting_operator: app.awaiting_operator.len() as u64,
+        });
+        let lines = self.lines.iter().map(|line| LineObservation {
+            kind: line.kind,
+            client_id: line.client_id.to_string(),
+            pace: line.pace.as_ref().map_or(f64::INFINITY, Pace::rate),
+            breaker: line.breaker.as_ref().map_or("closed", Breaker::state),
+            queued: line.queue.len(),
+        });
+        let tickets =
+            self.tickets.iter().map(|place| (place.client_id().to_string(), place.audience(), place.expires_at()));
+        Observation {
+            apps: apps.collect(),
+            lines: lines.collect(),
+            tickets: tickets.collect(),
+            clocks: self.clocks,
+            skewed: self.skewed,
+            in_flight: self.in_flight,
+            rows: self.attempts.len(),
+            scanned_at: self.scanned_at,
+            conflicts: self.conflicts,
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Finding what is due: when the keyring is looked at, for which lines, and what becomes of the rows that it names.
+
+use std::time::Duration;
+
+use storekeeper_keyring::{Due, DueQuery, Expected, Record, Write};
+use storekeeper_model::{AppName, KeyKind, Timestamp};
+use storekeeper_policy::BACKOFF_MAX;
+
+use super::event::{Action, AppIndex};
+use super::line::{Candidate, Cause};
+use super::{Attempt, Engine, SETTLING_MAX};
+
+/// A regular scan takes what is due until the next one, this much later.
+pub const TICK: Duration = Duration::from_secs(60);
+/// How many rows one scan fetches at most.
+pub(super) const SCAN_LIMIT: usize = 4096;
+/// What of the keyring is being scanned, and when it is looked at next.
+#[derive(Debug, Default)]
+pub(super) struct Scanning {
+    pub(super) under_way: bool,
+    /// Which lines the scan under way, or the last one, fetched for.
+    pub(super) asked: Vec<usize>,
+    /// When to look again at everything.
+    pub(super) at: Option<Timestamp>,
+    /// The last scan failed: nothing is fetched before this instant.
+    pub(super) retry_at: Option<Timestamp>,
+    /// Until when the rows of the last regular scan were taken.
+    pub(super) until: Option<Timestamp>,
+}
+
+impl Engine {
+    pub(super) fn scanned(&mut self, due: Due, now: Timestamp) {
+        self.scanning.under_way = false;
+        for line in std::mem::take(&mut self.scanning.asked) {
+            self.lines[line].more = due.more;
+        }
+        self.scanned_at = Some(now);
+        // No sooner than a tick: what falls due before then was taken by this scan.
+        let next = self.scanning.until.map_or(now + TICK, |until| until.max(now));
+        if let Some(at) = due.next_due_at {
+            self.look_at(at.max(next));
+        }
+        for record in due.records {
+            let Some(app) = self.names.get(&record.identity.app).copied() else { continue };
+            if self.is_abandoned(app, &record, now) {
+                self.lay_aside(app, record);
+            } else {
+                self.enqueue(Candidate { record: Box::new(record), app, cause: Cause::Due, again: None }, now);
+            }
+        }
+        self.queue_what_came_due(now);
+    }
+
+    /// What backs off was told to wait, by the Store or by us: it is not a tick too early as a key in its window may be.
+    pub(super) fn queue_what_came_due(&mut self, now: Timestamp) {
+        while let Some(entry) = self.backing_off.first_entry().filter(|entry| entry.key().0 <= now) {
+            let candidate = entry.remove();
+            let line = self.routes[&(candidate.app, candidate.record.identity.kind)];
+            self.lines[line].queue.push(candidate);
+        }
+    }
+
+    /// Looks at everything at this instant, if not sooner. A scan under way may have missed what it is for.
+    fn look_at(&mut self, at: Timestamp) {
+        self.scanning.at = Some(self.scanning.at.map_or(at, |known| known.min(at)));
+    }
+
+    /// A row was written that is due at this instant: no scan so far has told of it.
+    pub(super) fn changed(&mut self, due_at: Timestamp, now: Timestamp) {
+        let until = self.scanning.until.unwrap_or(now);
+        self.look_at(if due_at <= now { now } else { due_at.max(until) });
+    }
+
+    /// A row was given back and may be due still; the keyring would name only what falls due later.
+    pub(super) fn look_again(&mut self) {
+        let until = self.scanning.until.unwrap_or(self.last_now);
+        self.look_at(until.max(self.last_now));
+    }
+
+    /// Whether nobody has read a key for longer than the app's policy retains it, by whichever clock is behind.
+    fn is_abandoned(&self, app: AppIndex, record: &Record, now: Timestamp) -> bool {
+        let (Some((_, theirs)), Some(day)) = (self.clocks, record.last_used_day) else { return false };
+        let is_retained = |at| storekeeper_policy::is_retained(&self.apps[app.0].policy, day, at);
+        record.newcomer.is_none() && !is_retained(now) && !is_retained(theirs)
+    }
+
+    /// Leaves a key to expire: no attempt is made until somebody reads it.
+    fn lay_aside(&mut self, app: AppIndex, mut record: Record) {
+        if self.attempts.contains_key(&record.id) {
+            return;
+        }
+        self.attempts.insert(record.id, Attempt::new(app, Cause::Due));
+        let expected = Expected::of(&record);
+        record.revision = record.revision.next();
+        record.next_attempt_at = None;
+        self.settling += 1;
+        self.pending.push(Write::Put { expected, record: Box::new(record) });
+    }
+
+    pub(super) fn scan_if_needed(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        let is_full = self.settling >= SETTLING_MAX || self.backing_off.len() >= SCAN_LIMIT;
+        if self.scanning.under_way || is_full || self.scanning.retry_at.is_some_and(|at| at > now) {
+            return;
+        }
+        self.scanning.retry_at = None;
+        if self.scanning.at.is_some_and(|at| at <= now) {
+            self.released.clear();
+            self.scanning.until = Some(now + TICK);
+            self.scanning.at = None;
+            self.lines.iter_mut().for_each(|line| line.more = true);
+        }
+        let asked: Vec<usize> = (0..self.lines.len()).filter(|line| self.lines[*line].wants_rows(now)).collect();
+        let mut blocked = self.blocked(&asked);
+        if asked.is_empty() || blocked.len() == self.routes.len() {
+            return;
+        }
+        blocked.extend(self.orphans.iter().flat_map(|app| KeyKind::ALL.map(|kind| (app.clone(), kind))));
+        self.scanning.under_way = true;
+        self.scanning.asked = asked;
+        let mut except = self.released.clone();
+        except.extend(self.attempts.keys().copied());
+        actions.push(Action::Scan(DueQuery {
+            until: self.scanning.until.unwrap_or(now + TICK),
+            impossible_after: now + BACKOFF_MAX,
+            except,
+            blocked,
+            limit: SCAN_LIMIT,
+        }));
+    }
+
+    /// What is not to be fetched: apps that are paused, and lines that do not want rows.
+    fn blocked(&self, asked: &[usize]) -> Vec<(AppName, KeyKind)> {
+        let unwanted =
+            |((app, _), line): (&(AppIndex, KeyKind), &usize)| self.apps[app.0].is_paused() || !asked.contains(line);
+        let blocked = self.routes.iter().filter(|(route, line)| unwanted((route, line)));
+        blocked.map(|((app, kind), _)| (self.apps[app.0].name.clone(), *kind)).collect()
+    }
+}
+
+/// Until when a row that failed or was refused wants to be left alone. Not one that somebody asked for, nor one whose
+/// time no back-off could have told (the scan found it because a wrong clock wrote it).
+pub(super) fn backs_off_until(candidate: &Candidate, now: Timestamp) -> Option<Timestamp> {
+    let record = &candidate.record;
+    let backs_off = record.failures > 0 || record.state.refused().is_some();
+    let within_a_tick = |at: &Timestamp| *at > now && *at <= now + TICK;
+    record.next_attempt_at.filter(within_a_tick).filter(|_| backs_off && candidate.cause == Cause::Due)
+}

@@ -1,0 +1,130 @@
+//! How outcomes become durable: in groups, each row compare-and-set. What could not be stored is stored later; what was
+//! overtaken changes nothing, but for a successor, which is never thrown away while its predecessor is still held.
+
+use std::sync::Arc;
+
+use storekeeper_keyring::{Expected, Record, Settled, Write};
+use storekeeper_model::{Fingerprint, KeyId, Timestamp};
+
+use super::event::{Action, Asked};
+use super::{Engine, RETRY_PAUSE};
+use crate::view::KeyView;
+
+impl Engine {
+    /// Sends the pending writes off as one group, when none is under way.
+    pub(super) fn flush(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        if self.settling_writes.is_some() || self.pending.is_empty() || self.settle_at.is_some_and(|at| at > now) {
+            return;
+        }
+        let writes = Arc::new(std::mem::take(&mut self.pending));
+        self.settling_writes = Some(Arc::clone(&writes));
+        actions.push(Action::Settle(writes));
+    }
+
+    /// A group was judged, write by write.
+    pub(super) fn settled(&mut self, results: &[Settled], now: Timestamp, actions: &mut Vec<Action>) {
+        self.is_stuck = false;
+        let writes = self.settling_writes.take().unwrap_or_default();
+        for (write, result) in writes.iter().zip(results) {
+            self.settling = self.settling.saturating_sub(1);
+            let Write::Put { expected, record } = write else { continue };
+            match result {
+                Settled::Done(_) => self.stored(record, now, actions),
+                Settled::Conflict => self.overtaken(*expected, record, now, actions),
+            }
+        }
+    }
+
+    fn stored(&mut self, record: &Record, now: Timestamp, actions: &mut Vec<Action>) {
+        if let Some(at) = record.next_attempt_at {
+            self.changed(at, now);
+        }
+        let Some(attempt) = self.attempts.remove(&record.id) else { return };
+        if attempt.waiters.is_empty() {
+            return;
+        }
+        let verdict = attempt.verdict.unwrap_or_else(|| Asked::Renewed(Box::new(KeyView::of(record, now))));
+        for waiter in attempt.waiters {
+            actions.push(Action::Reply(waiter, verdict.clone()));
+        }
+    }
+
+    fn overtaken(&mut self, expected: Expected, record: &Record, now: Timestamp, actions: &mut Vec<Action>) {
+        self.conflicts += 1;
+        match expected {
+            Expected::Row { fingerprint, .. } if fingerprint != record.key.fingerprint => {
+                let successor = Successor { predecessor: fingerprint, expected, record: Box::new(record.clone()) };
+                self.successors.insert(record.id, successor);
+                actions.push(Action::Reread(record.id));
+            }
+            _ => self.give_way(record.id, now, actions),
+        }
+    }
+
+    /// Whoever wrote the row may have made it due; while it was being tried no scan would have found it.
+    fn give_way(&mut self, id: KeyId, now: Timestamp, actions: &mut Vec<Action>) {
+        self.changed(now, now);
+        let Some(attempt) = self.attempts.remove(&id) else { return };
+        for waiter in attempt.waiters {
+            actions.push(Action::Reply(waiter, Asked::Overtaken));
+        }
+    }
+
+    /// What stands where a successor was to be written. If that is its predecessor still (a newcomer came to wait beside
+    /// it, say), the successor takes its place all the same: the Store may take the predecessor for superseded.
+    pub(super) fn reread(&mut self, id: KeyId, row: Option<Box<Record>>, now: Timestamp, actions: &mut Vec<Action>) {
+        let (Some(successor), Some(app)) = (self.successors.remove(&id), self.attempts.get(&id).map(|one| one.app))
+        else {
+            return;
+        };
+        let Some(mut row) = row.filter(|row| successor.fits(row)) else { return self.give_way(id, now, actions) };
+        let expected = Expected::of(&row);
+        let ours = *successor.record;
+        if row.newcomer.as_ref().is_some_and(|newcomer| newcomer.key.fingerprint == ours.enrolled) {
+            row.newcomer = ours.newcomer;
+        }
+        if let Some(outcome) = ours.history.iter().last() {
+            row.history.push(outcome.clone());
+        }
+        (row.key, row.key_version, row.proven, row.state) = (ours.key, ours.key_version, true, ours.state);
+        (row.failures, row.revision) = (0, row.revision.next());
+        row.next_attempt_at = Some(self.next_regular(app, &row, now));
+        self.settling += 1;
+        self.pending.push(Write::Put { expected, record: row });
+    }
+
+    /// The row cannot be read at the moment: the write is made again later, and found overtaken again.
+    pub(super) fn reread_failed(&mut self, id: KeyId, now: Timestamp) {
+        let Some(Successor { expected, record, .. }) = self.successors.remove(&id) else { return };
+        self.settling += 1;
+        self.pending.push(Write::Put { expected, record });
+        self.settle_at = Some(now + RETRY_PAUSE);
+    }
+
+    /// A group could not be stored: it is stored later, before what came since.
+    pub(super) fn settle_failed(&mut self, writes: Arc<Vec<Write>>, now: Timestamp) {
+        self.settling_writes = None;
+        self.is_stuck = true;
+        let newer = std::mem::replace(&mut self.pending, Arc::unwrap_or_clone(writes));
+        self.pending.extend(newer);
+        self.settle_at = Some(now + RETRY_PAUSE);
+    }
+}
+
+/// A successor whose row was written by somebody else before it.
+#[derive(Debug)]
+pub(super) struct Successor {
+    /// The key it came of, or beside which the key stood that it came of.
+    predecessor: Fingerprint,
+    expected: Expected,
+    /// The row as it was to be.
+    record: Box<Record>,
+}
+
+impl Successor {
+    fn fits(&self, row: &Record) -> bool {
+        row.key.fingerprint == self.predecessor
+            && row.key_version.checked_add(1) == Some(self.record.key_version)
+            && !row.state.is_revoked()
+    }
+}
