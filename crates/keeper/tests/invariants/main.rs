@@ -1,0 +1,18 @@
+//! The keeper's invariants (ARCHITECTURE.md), each held to tests named after it: a whole keeper on a clock that is moved,
+//! towards a Store that does as it is told.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod condemnation;
+mod cost;
+mod destination;
+mod durable;
+mod guard;
+mod lifetime;
+mod newcomer;
+mod once;
+mod one_clock;
+mod outage;
+mod secret;
+mod served;
+mod support;
+mod told;
