@@ -99,19 +99,35 @@ fn every_path_on_the_page_exists() {
 }
 
 #[test]
-fn every_test_that_proves_an_invariant_exists() {
+fn every_invariant_is_proved_by_tests_that_exist_and_by_a_patch_that_they_catch() {
     let page = page();
     let list = page.split_once("## Invariants").unwrap().1.split_once("\n## ").unwrap().0;
     let mut sources = String::new();
     collect(&root().join("crates"), &mut sources);
+    let table = fs::read_to_string(root().join("xtask/sabotage/table.toml")).unwrap();
+    let mut rest = list;
     for number in 1..=11 {
-        assert!(list.contains(&format!("\n{number}. **")), "invariant {number} is not on the page");
+        let start =
+            rest.split_once(&format!("\n{number}. **")).unwrap_or_else(|| panic!("invariant {number} is missing"));
+        let entry = start.1.split_once(&format!("\n{}. **", number + 1)).map_or(start.1, |(entry, _)| entry);
+        rest = start.1;
+        let names: Vec<&str> =
+            entry.split('`').skip(1).step_by(2).filter(|name| name.starts_with("invariant_")).collect();
+        assert!(!names.is_empty(), "no test is named that proves invariant {number}");
+        for name in names {
+            assert!(name.starts_with(&format!("invariant_{number}_")), "{name} is listed under invariant {number}");
+            assert!(is_a_test(&sources, name), "ARCHITECTURE.md names the test {name}");
+        }
+        let is_broken = table.lines().any(|line| line == format!("invariant = {number}"));
+        assert!(is_broken, "no patch breaks invariant {number}: its tests are not proved");
     }
-    let names: Vec<&str> = list.split('`').skip(1).step_by(2).filter(|name| name.starts_with("invariant_")).collect();
-    assert!(!names.is_empty());
-    for name in names {
-        assert!(sources.contains(&format!("fn {name}(")), "ARCHITECTURE.md names the test {name}");
-    }
+}
+
+/// Whether a function of this name stands below `#[test]` or one of its kind.
+fn is_a_test(sources: &str, name: &str) -> bool {
+    let Some((before, _)) = sources.split_once(&format!("fn {name}(")) else { return false };
+    let marks = before.trim_end_matches("async ").lines().rev().skip_while(|line| line.is_empty());
+    marks.take_while(|line| line.starts_with("#[")).any(|line| line.contains("test"))
 }
 
 /// All Rust sources below a folder, one after the other.
