@@ -34,7 +34,7 @@ struct Call {
 pub(crate) struct Acknowledgement {
     /// What was asked.
     pub(crate) request: String,
-    /// Whether a write to the database and a flush of it lie between the request and the answer.
+    /// Whether the row was written to the database, and that was flushed, between the request and the answer.
     pub(crate) is_durable: bool,
 }
 
@@ -54,18 +54,36 @@ pub(crate) fn acknowledgements(trace: &str, listen: &str, database: &Path) -> Ve
         let (_, received, sent) = connections.entry(number).or_insert((&call.target, Stream::new(), Stream::new()));
         if is_reading(&call.name) { received.push(call.ended, &call.bytes) } else { sent.push(call.began, &call.bytes) }
     }
-    let on_disk = |asked: usize, answered: usize| files.iter().any(|file| is_durable(&calls, file, asked, answered));
-    let exchanges = connections.into_values().flat_map(|(_, received, sent)| enrollments(&received, &sent));
-    exchanges
-        .map(|(request, asked, answered)| Acknowledgement { request, is_durable: on_disk(asked, answered) })
-        .collect()
+    let enrollments = connections.into_values().flat_map(|(_, received, sent)| enrollments(&received, &sent));
+    let judged = enrollments.map(|enrollment| Acknowledgement {
+        is_durable: files.iter().any(|file| is_durable(&calls, file, &enrollment)),
+        request: enrollment.request,
+    });
+    judged.collect()
 }
 
-/// Whether the file was written to and then flushed, all of it after `asked` and before `answered`.
-fn is_durable(calls: &[Call], file: &str, asked: usize, answered: usize) -> bool {
-    let between = || calls.iter().filter(|call| call.target == file && call.began > asked && call.ended < answered);
-    let mut writes = between().filter(|call| !is_flush(&call.name));
+/// A key that came in and was acknowledged.
+struct Enrollment {
+    request: String,
+    /// Whose row it is. It stands in the row as it is, so a write without it is that of another row.
+    user: String,
+    /// The line where all of it had arrived.
+    asked: usize,
+    /// The line where the answer began to leave.
+    answered: usize,
+}
+
+/// Whether the row was written to the file and that was flushed, all of it between the request and the answer.
+fn is_durable(calls: &[Call], file: &str, enrollment: &Enrollment) -> bool {
+    let lines = enrollment.asked + 1..enrollment.answered;
+    let between =
+        || calls.iter().filter(|call| call.target == file && lines.contains(&call.began) && call.ended < lines.end);
+    let mut writes = between().filter(|call| !is_flush(&call.name) && contains(&call.bytes, &enrollment.user));
     writes.any(|write| between().any(|call| is_flush(&call.name) && call.began > write.ended))
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|bytes| bytes == text.as_bytes())
 }
 
 fn is_reading(name: &str) -> bool {
@@ -99,32 +117,46 @@ impl Stream {
         self.reach.iter().find(|(reach, _)| *reach > position).expect("a position in the stream").1
     }
 
-    fn find(&self, text: &str, from: usize) -> Option<usize> {
-        let found = self.bytes.get(from..)?.windows(text.len()).position(|bytes| bytes == text.as_bytes());
-        found.map(|position| from + position)
+    /// The line at which the last byte was carried.
+    fn last_line(&self) -> usize {
+        self.line_of(self.bytes.len() - 1)
+    }
+
+    fn find(&self, text: &str) -> Option<usize> {
+        self.bytes.windows(text.len()).position(|bytes| bytes == text.as_bytes())
     }
 }
 
-/// Of the one exchange of a connection: what was asked, the line where it had arrived, and the line where its answer left.
-fn enrollments(received: &Stream, sent: &Stream) -> Vec<(String, usize, usize)> {
+/// The enrollments of a connection's one exchange.
+fn enrollments(received: &Stream, sent: &Stream) -> Vec<Enrollment> {
     let first = received.bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let request = String::from_utf8_lossy(first).into_owned();
-    let body = received.find("\r\n\r\n", 0).map_or(0, |end| end + 4);
-    if request.starts_with("PUT ") {
-        assert_eq!(sent.find("HTTP/1.1 201 ", 0), Some(0), "{request}");
-        return vec![(request, received.line_of(received.bytes.len() - 1), sent.line_of(0))];
+    if let Some((_, rest)) = request.split_once("PUT /v1/apps/mygame/users/") {
+        assert_eq!(sent.find("HTTP/1.1 201 "), Some(0), "{request}");
+        let user = rest.split('/').next().unwrap_or_default().to_owned();
+        return vec![Enrollment { request, user, asked: received.last_line(), answered: sent.line_of(0) }];
     }
-    if !request.starts_with("POST /v1/keys:enroll ") {
-        return Vec::new();
-    }
-    let ends = (body..received.bytes.len()).filter(|position| received.bytes[*position] == b'\n');
-    let line = |(number, end): (usize, usize)| {
+    if request.starts_with("POST /v1/keys:enroll ") { lines(&request, received, sent) } else { Vec::new() }
+}
+
+/// The lines of a batch.
+fn lines(request: &str, received: &Stream, sent: &Stream) -> Vec<Enrollment> {
+    let mut end = received.find("\r\n\r\n").map_or(0, |end| end + 4);
+    let mut enrollments = Vec::new();
+    for (number, line) in (1..).zip(received.bytes[end..].split_inclusive(|byte| *byte == b'\n')) {
+        end += line.len();
+        let line: serde_json::Value = serde_json::from_slice(line).unwrap();
         // The head of the answer leaves at once and says nothing yet: the lines do.
-        let said = sent.find(&format!("{{\"line\":{number},\"status\":201,"), 0);
+        let said = sent.find(&format!("{{\"line\":{number},\"status\":201,"));
         let said = said.unwrap_or_else(|| panic!("line {number} has no answer 201"));
-        (format!("{request}, line {number}"), received.line_of(end), sent.line_of(said))
-    };
-    (1..).zip(ends).map(line).collect()
+        enrollments.push(Enrollment {
+            request: format!("{request}, line {number}"),
+            user: line["user"].as_str().unwrap().to_owned(),
+            asked: received.line_of(end - 1),
+            answered: sent.line_of(said),
+        });
+    }
+    enrollments
 }
 
 /// The calls that ended well, in the order of their ends.
