@@ -2,6 +2,7 @@
 //! towards a Store that does as it is told.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod any_order;
 mod condemnation;
 mod cost;
 mod destination;
