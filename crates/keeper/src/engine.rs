@@ -218,7 +218,7 @@ impl Engine {
             .map(|app| app.ticket)
             .chain(self.fresh_waiting.keys().copied())
             .chain(self.lines_without_ticket())
-            .filter_map(|ticket| self.tickets.get(ticket).wake_at());
+            .filter_map(|ticket| self.tickets.get(ticket).wake_at(now));
         let skew = if self.skewed { self.skew_probe_at } else { None };
         let backing_off = self.backing_off.keys().map(|(at, _)| *at).next();
         let instants =

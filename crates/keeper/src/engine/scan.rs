@@ -10,10 +10,12 @@ use super::event::{Action, AppIndex};
 use super::line::{Candidate, Cause};
 use super::{Attempt, Engine, SETTLING_MAX};
 
-/// A regular scan takes what is due until the next one, this much later.
-pub const TICK: Duration = Duration::from_secs(60);
+/// A regular scan takes what is due until the next one, this much later. Against a window of days it is nothing, and a
+/// keeper of few keys wakes, commits and flushes for several of them at once. What backs off waits for its very second.
+pub const TICK: Duration = Duration::from_secs(300);
 /// How many rows one scan fetches at most.
 pub(super) const SCAN_LIMIT: usize = 4096;
+
 /// What of the keyring is being scanned, and when it is looked at next.
 #[derive(Debug, Default)]
 pub(super) struct Scanning {

@@ -8,7 +8,7 @@ use storekeeper_policy::TicketTimes;
 
 use super::event::{Action, AppIndex, TicketFault, TicketIndex, Waiter};
 
-/// A refusal may force at most one fetch in this span.
+/// A refusal may force a fetch at most this long after the last one.
 const FORCED_PAUSE: Duration = Duration::from_secs(60);
 /// A fetch that failed for a passing reason is repeated after this, doubled with each failure up to the maximum.
 const RETRY_FIRST: Duration = Duration::from_secs(2);
@@ -48,7 +48,8 @@ pub(super) struct Place {
     held: Option<Held>,
     /// When the fetch under way began.
     fetching_since: Option<Timestamp>,
-    forced_at: Option<Timestamp>,
+    /// When the last fetch began.
+    asked_at: Option<Timestamp>,
     retry_at: Option<Timestamp>,
     failures: u32,
     /// The last fetch's fault, until one succeeds.
@@ -86,7 +87,7 @@ impl Tickets {
             refused_in_row: 0,
             held: None,
             fetching_since: None,
-            forced_at: None,
+            asked_at: None,
             retry_at: None,
             failures: 0,
             fault: None,
@@ -111,7 +112,7 @@ impl Tickets {
     pub(super) fn clock_went_back(&mut self) {
         for place in &mut self.0 {
             place.retry_at = None;
-            place.forced_at = None;
+            place.asked_at = None;
         }
     }
 }
@@ -155,9 +156,6 @@ impl Place {
             None => {
                 let forced = floor.is_some() && usable.is_some();
                 if self.may_fetch(now) && (!forced || self.may_force(now)) {
-                    if forced {
-                        self.forced_at = Some(now);
-                    }
                     self.fetch(index, now, actions);
                 }
                 Demand::Wait
@@ -203,12 +201,12 @@ impl Place {
     }
 
     /// When the place wants to be asked again although nothing happened.
-    pub(super) fn wake_at(&self) -> Option<Timestamp> {
+    pub(super) fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
         if self.fetching_since.is_some() {
             return None;
         }
-        let forced = self.forced_at.map(|at| at + FORCED_PAUSE);
-        self.retry_at.max(forced)
+        let forced = self.asked_at.map(|at| at + FORCED_PAUSE);
+        [self.retry_at, forced].into_iter().flatten().filter(|at| *at > now).min()
     }
 
     /// When the next attempt to get a ticket is made, if there is none and the last one failed.
@@ -229,11 +227,12 @@ impl Place {
     }
 
     fn may_force(&self, now: Timestamp) -> bool {
-        self.forced_at.is_none_or(|at| at + FORCED_PAUSE <= now)
+        self.asked_at.is_none_or(|at| at + FORCED_PAUSE <= now)
     }
 
     fn fetch(&mut self, index: TicketIndex, now: Timestamp, actions: &mut Vec<Action>) {
         self.fetching_since = Some(now);
+        self.asked_at = Some(now);
         let (app, audience, credential) = (self.app, self.audience, self.credential);
         actions.push(Action::FetchTicket { ticket: index, app, audience, credential });
     }
