@@ -13,7 +13,7 @@ mod newcomer;
 mod once;
 mod one_clock;
 mod outage;
-mod secret;
+mod sealed;
 mod served;
 mod support;
 mod told;

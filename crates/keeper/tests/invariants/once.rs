@@ -19,6 +19,7 @@ async fn invariant_5_callers_at_once_share_one_renewal() {
         tokio::task::yield_now().await;
     }
     world.store.open();
+    world.until("every caller is answered", || calls.iter().all(|call| call.is_finished())).await;
     let mut told = Vec::new();
     for call in calls {
         told.push(call.await.unwrap().unwrap().fingerprint);
