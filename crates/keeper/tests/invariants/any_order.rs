@@ -98,6 +98,7 @@ struct Walk {
     truth: Timestamp,
     /// What our clock is wrong by, in milliseconds.
     wrong_by: i64,
+    #[expect(clippy::vec_box, reason = "kept as the engine hands them out")]
     calls: Vec<Box<Call>>,
     tickets: Vec<(TicketIndex, Audience)>,
     scans: Vec<DueQuery>,
