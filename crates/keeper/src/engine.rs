@@ -1,8 +1,8 @@
 //! `Engine`: the state machine that keeps every key renewed. `(event, now) -> actions`; it never waits, sends or stores.
 //!
-//! A row's way: *scanned* when it is due → queued on its [`line`] in the order of risk → *tried* when ticket, breaker
+//! A row's way: *scanned* when it is due → queued on its `line` in the order of risk → *tried* when ticket, breaker
 //! and pace allow → the answer becomes a *write* → the write is durable → done. What an answer means is decided in
-//! [`outcome`]; when an app is paused, in [`pausing`].
+//! `outcome`; when an app is paused, in `pausing`.
 
 mod app;
 mod event;
@@ -181,7 +181,7 @@ impl Engine {
         }
     }
 
-    /// Takes an event in and decides. Ends with [`Engine::pump`], so every event may start work.
+    /// Takes an event in and decides. Ends with `Engine::pump`, so every event may start work.
     pub fn handle(&mut self, event: Event, now: Timestamp, actions: &mut Vec<Action>) {
         self.take_in(event, now, actions);
         self.pump(now, actions);
@@ -207,7 +207,7 @@ impl Engine {
 
     /// When the engine wants [`Event::Wake`] although nothing happened; always later than `now`.
     ///
-    /// What could be done at `now` was done by the last event's [`Engine::pump`], so an instant that has passed waits for
+    /// What could be done at `now` was done by the last event's `Engine::pump`, so an instant that has passed waits for
     /// something else: an answer, a commit, a place among the attempts.
     pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
         let lines = self.lines.iter().filter_map(Line::wake_at);
