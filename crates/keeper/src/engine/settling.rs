@@ -37,7 +37,9 @@ impl Engine {
 
     fn stored(&mut self, record: &Record, now: Timestamp, actions: &mut Vec<Action>) {
         if let Some(at) = record.next_attempt_at {
-            self.changed(at, now);
+            // Our clock may have been set right since this was decided: what no back-off could have told is due now.
+            let is_impossible = record.is_failing() && !storekeeper_policy::is_believable(at, now);
+            self.changed(if is_impossible { now } else { at }, now);
         }
         let Some(attempt) = self.attempts.remove(&record.id) else { return };
         if attempt.waiters.is_empty() {
