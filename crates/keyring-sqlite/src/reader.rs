@@ -25,8 +25,8 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    fn open(path: &Path, options: &Options, names: &Names) -> Result<Self, KeyringError> {
-        Ok(Self { connection: open_reader(path, options)?, names: names.clone() })
+    fn open(path: &Path, options: &Options, names: &Names, map_kib: u32) -> Result<Self, KeyringError> {
+        Ok(Self { connection: open_reader(path, options, map_kib)?, names: names.clone() })
     }
 
     fn execute(&self, sql: &str) -> Result<(), KeyringError> {
@@ -61,7 +61,12 @@ struct Finder {
 impl Finders {
     /// Opens all connections.
     pub(crate) fn open(path: &Path, options: &Options, names: &Names) -> Result<Self, KeyringError> {
-        let open = |_| Ok(Mutex::new(Some(Finder { reader: Reader::open(path, options, names)?, snapshot: None })));
+        let open = |_| {
+            Ok(Mutex::new(Some(Finder {
+                reader: Reader::open(path, options, names, options.finder_map_kib)?,
+                snapshot: None,
+            })))
+        };
         let finders = (0..options.finders.max(1)).map(open).collect::<Result<_, _>>()?;
         Ok(Self { finders, next: AtomicUsize::new(0), commits: AtomicU64::new(0) })
     }
@@ -144,7 +149,7 @@ impl Readers {
         let waiting = Arc::new(Mutex::new(waiting));
         let mut threads = Vec::new();
         for _ in 0..options.readers.max(1) {
-            let (reader, waiting) = (Reader::open(path, options, names)?, Arc::clone(&waiting));
+            let (reader, waiting) = (Reader::open(path, options, names, 0)?, Arc::clone(&waiting));
             let run = move || {
                 while let Some(task) = next(&waiting) {
                     task(&reader);

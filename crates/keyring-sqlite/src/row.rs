@@ -105,14 +105,28 @@ struct Certificate<'a>(&'a CertificateId);
 impl ToSql for Certificate<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         let text = self.0.as_str().as_bytes();
-        let digit = |byte: &u8| HEX.iter().position(|digit| digit == byte);
-        let pair = |pair: &[u8]| u8::try_from(digit(&pair[0])? << 4 | digit(&pair[1])?).ok();
-        let thumbprint: Option<Vec<u8>> = (text.len() == 40).then(|| text.chunks(2).map(pair).collect()).flatten();
-        Ok(match thumbprint {
-            Some(bytes) => ToSqlOutput::Owned(Value::Blob(bytes)),
+        Ok(match thumbprint(text) {
+            Some(bytes) => ToSqlOutput::Owned(Value::Blob(bytes.to_vec())),
             None => ToSqlOutput::Borrowed(ValueRef::Text(text)),
         })
     }
+}
+
+fn thumbprint(text: &[u8]) -> Option<[u8; 20]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    };
+    let (pairs, []) = text.as_chunks::<2>() else { return None };
+    let mut bytes = [0; 20];
+    if pairs.len() != bytes.len() {
+        return None;
+    }
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(bytes)
 }
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
@@ -121,8 +135,12 @@ fn certificate(value: ValueRef<'_>) -> Option<CertificateId> {
     match value {
         ValueRef::Text(text) => Some(CertificateId::new(std::str::from_utf8(text).ok()?)),
         ValueRef::Blob(bytes) => {
-            let digits = bytes.iter().flat_map(|byte| [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-            Some(CertificateId::new(&digits.map(char::from).collect::<String>()))
+            let bytes: &[u8; 20] = bytes.try_into().ok()?;
+            let mut text = [0; 40];
+            for ([high, low], byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+                (*high, *low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
+            }
+            Some(CertificateId::new(std::str::from_utf8(&text).ok()?))
         }
         _ => None,
     }

@@ -84,12 +84,49 @@ impl Sub<Duration> for Timestamp {
 }
 
 impl fmt::Display for Timestamp {
+    /// RFC 3339 in UTC, with as many digits of the second as there are.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(text) = self.whole_second() {
+            return f.write_str(std::str::from_utf8(&text).expect("digits are ASCII"));
+        }
         match jiff::Timestamp::from_millisecond(self.0) {
             Ok(at) => write!(f, "{at}"),
             Err(_) => write!(f, "{}ms", self.0),
         }
     }
+}
+
+impl Timestamp {
+    /// The text of a whole second from 1970 to 2099: a key's instants are such, and three of them stand in every answer.
+    fn whole_second(self) -> Option<[u8; 20]> {
+        const END: i64 = 4_102_444_800_000;
+        if !(0..END).contains(&self.0) || self.0 % 1000 != 0 {
+            return None;
+        }
+        let (days, second) = (self.day(), self.seconds() % 86_400);
+        let (year, month, day) = civil(days);
+        let fields = [(0, year / 100), (2, year % 100), (5, month), (8, day)];
+        let time = [(11, second / 3600), (14, second / 60 % 60), (17, second % 60)];
+        let mut text = *b"0000-00-00T00:00:00Z";
+        for (at, number) in fields.into_iter().chain(time) {
+            text[at] += (number / 10) as u8;
+            text[at + 1] += (number % 10) as u8;
+        }
+        Some(text)
+    }
+}
+
+/// Year, month and day of a day since the epoch, up to 2099: every fourth year is a leap year. Years begin in March, so
+/// that the leap day comes last.
+fn civil(days: i64) -> (i64, i64, i64) {
+    // Days since 1 March 1968, whose four years are the last before a leap day.
+    let since = days + 671;
+    let year = (4 * since + 3) / 1461;
+    let day_of_year = since - 1461 * year / 4;
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let is_next = month >= 10;
+    (1968 + year + i64::from(is_next), if is_next { month - 9 } else { month + 3 }, day)
 }
 
 impl fmt::Debug for Timestamp {

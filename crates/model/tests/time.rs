@@ -29,6 +29,17 @@ fn golden_instants() {
     }
 }
 
+/// Whole seconds of our time are written by hand; they are read by a library.
+#[test]
+fn every_day_from_1970_on_is_written_right() {
+    for day in 0..140 * 365 {
+        let instant = Timestamp::from_seconds(day * 86_400 + 86_399 - day % 86_400);
+        let text = instant.to_string();
+        assert_eq!(text.len(), "2026-01-31T12:00:00Z".len(), "{text}");
+        assert_eq!(at(&text), instant, "{text}");
+    }
+}
+
 #[test]
 fn an_offset_is_the_same_instant() {
     assert_eq!(at("2015-09-16T11:25:42+02:00"), at("2015-09-16T09:25:42Z"));

@@ -12,6 +12,7 @@ use storekeeper_model::{AppName, Identity, KeyKind, Slot, UserName};
 use crate::api::Api;
 use crate::caller::{Caller, Scope};
 use crate::code;
+use crate::metrics::RouteLabel;
 use crate::percent;
 use crate::problem::Problem;
 use crate::query::Query;
@@ -21,7 +22,7 @@ pub(crate) struct Call {
     pub(crate) api: Api,
     pub(crate) caller: Arc<Caller>,
     pub(crate) headers: HeaderMap,
-    route: MatchedPath,
+    route: RouteLabel,
     uri: Uri,
 }
 
@@ -29,16 +30,20 @@ impl FromRequestParts<Api> for Call {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
-        // Whoever forgets to let the edge authenticate a route gets a route that answers nobody.
-        let caller = parts.extensions.remove::<Arc<Caller>>().ok_or_else(Problem::no_token)?;
-        let route =
-            parts.extensions.remove::<MatchedPath>().ok_or_else(|| Problem::new(&code::INTERNAL, "no route"))?;
-        let headers = std::mem::take(&mut parts.headers);
-        Ok(Self { api: api.clone(), caller, headers, route, uri: std::mem::take(&mut parts.uri) })
+        let route = RouteLabel::of(parts.extensions.get::<MatchedPath>());
+        Self::new(api, route, parts)
     }
 }
 
 impl Call {
+    /// A call of a route.
+    pub(crate) fn new(api: &Api, route: RouteLabel, parts: &mut Parts) -> Result<Self, Problem> {
+        // Whoever forgets to let the edge authenticate a route gets a route that answers nobody.
+        let caller = parts.extensions.remove::<Arc<Caller>>().ok_or_else(Problem::no_token)?;
+        let headers = std::mem::take(&mut parts.headers);
+        Ok(Self { api: api.clone(), caller, headers, route, uri: std::mem::take(&mut parts.uri) })
+    }
+
     /// A segment of the path, decoded. The raw path is split, so that an encoded `/` stays inside its segment and
     /// nothing is decoded twice.
     pub(crate) fn segment(&self, name: &str) -> Result<Cow<'_, [u8]>, Problem> {
@@ -86,12 +91,23 @@ pub(crate) fn kind(text: &[u8]) -> Result<KeyKind, Problem> {
 }
 
 fn segment<'a>(route: &str, path: &'a str, name: &str) -> Result<Cow<'a, [u8]>, Problem> {
-    let raw = route.split('/').zip(path.split('/')).find(|(template, _)| *template == name).map(|(_, raw)| raw);
+    let raw = segments(route).zip(segments(path)).find(|(template, _)| *template == name).map(|(_, raw)| raw);
     let raw = raw.ok_or_else(|| Problem::new(&code::INTERNAL, "the route has no such segment"))?;
     let told = |percent::Invalid| {
         Problem::new(&code::PATH_INVALID, "a `%` in the path is not followed by two hexadecimal digits")
     };
     percent::decode(raw).map_err(told)
+}
+
+/// What stands between the slashes of a path. (Splitting at a character looks for it with more ado than a path is long.)
+pub(crate) fn segments(path: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(path);
+    std::iter::from_fn(move || {
+        let path = rest.take()?;
+        let end = path.bytes().position(|byte| byte == b'/');
+        rest = end.map(|end| &path[end + 1..]);
+        Some(&path[..end.unwrap_or(path.len())])
+    })
 }
 
 #[cfg(test)]

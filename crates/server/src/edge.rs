@@ -1,11 +1,14 @@
 //! The edge every request passes, in and out: it is authenticated, counted, timed and, when it fails, logged by its code.
 
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use http::{HeaderValue, Method, header};
 use tokio::sync::Semaphore;
 
@@ -28,15 +31,43 @@ impl Edge {
         Self { api: api.clone(), listener, slots: Arc::new(Semaphore::new(api.requests_max())) }
     }
 
+    /// Whether it is the data listener's.
+    pub(crate) fn is_for_backends(&self) -> bool {
+        self.listener == Listener::Data
+    }
+
     /// Whether a path answers without a token.
     fn is_open(&self, path: &str) -> bool {
         self.listener == Listener::Admin && matches!(path, "/livez" | "/readyz")
     }
 
+    /// Leads a request past the edge to `next` and its answer back.
+    #[expect(clippy::disallowed_methods, reason = "how long an answer took is measured, nothing is decided by it")]
+    pub(crate) async fn pass<F: Future<Output = Response>>(
+        &self,
+        route: RouteLabel,
+        request: Request,
+        next: impl FnOnce(Request) -> F,
+    ) -> Response {
+        let began = Instant::now();
+        let method = request.method().clone();
+        let (caller, mut response) = self.admit(request, next).await;
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(told) = response.extensions_mut().remove::<Told>() {
+            self.log(&told, caller.as_deref(), route.as_str(), &method);
+        }
+        self.api.metrics().observe(self.listener, route, &method, response.status(), began.elapsed());
+        response
+    }
+
     /// Lets the request through to its handler, or says why not.
-    async fn admit(&self, mut request: Request, next: Next) -> (Option<Arc<Caller>>, Response) {
+    async fn admit<F: Future<Output = Response>>(
+        &self,
+        mut request: Request,
+        next: impl FnOnce(Request) -> F,
+    ) -> (Option<Arc<Caller>>, Response) {
         if self.is_open(request.uri().path()) {
-            return (None, next.run(request).await);
+            return (None, caught(next(request)).await);
         }
         let caller = match self.api.callers().authenticate(request.headers()) {
             Ok(caller) => Arc::clone(caller),
@@ -47,8 +78,7 @@ impl Edge {
             return (Some(caller), Problem::new(&code::TOO_MANY_REQUESTS, detail).into_response());
         };
         request.extensions_mut().insert(Arc::clone(&caller));
-        let response = next.run(request).await;
-        (Some(caller), response)
+        (Some(caller), caught(next(request)).await)
     }
 
     fn log(&self, told: &Told, caller: Option<&Caller>, route: &str, method: &Method) {
@@ -63,17 +93,16 @@ impl Edge {
     }
 }
 
-/// The middleware.
-#[expect(clippy::disallowed_methods, reason = "how long an answer took is measured, nothing is decided by it")]
+/// What a handler answers. What a panic says may hold anything, so nobody is told.
+async fn caught(response: impl Future<Output = Response>) -> Response {
+    let response = AssertUnwindSafe(response).catch_unwind().await;
+    response.unwrap_or_else(|_| {
+        Problem::new(&code::INTERNAL, "the keeper met a bug of its own; its log may say more").into_response()
+    })
+}
+
+/// The edge as a middleware of the router.
 pub(crate) async fn pass(State(edge): State<Edge>, request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let route = RouteLabel(request.extensions().get::<MatchedPath>().cloned());
-    let method = request.method().clone();
-    let (caller, mut response) = edge.admit(request, next).await;
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(told) = response.extensions_mut().remove::<Told>() {
-        edge.log(&told, caller.as_deref(), route.as_str(), &method);
-    }
-    edge.api.metrics().observe(edge.listener, route, &method, response.status(), began.elapsed());
-    response
+    let route = RouteLabel::of(request.extensions().get::<MatchedPath>());
+    edge.pass(route, request, |request| next.run(request)).await
 }

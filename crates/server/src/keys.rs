@@ -17,6 +17,8 @@ use crate::caller::Scope;
 use crate::code;
 use crate::problem::Problem;
 
+/// Where a key is found.
+pub(crate) const ROUTE: &str = "/v1/apps/{app}/users/{user}/keys/{kind}";
 /// Says of a live key why the renewal that `min_ttl` asked for failed.
 pub const RENEWAL_FAILED: HeaderName = HeaderName::from_static("storekeeper-renewal-failed");
 /// Says how many keys a `DELETE` has forgotten.

@@ -1,16 +1,20 @@
 //! The accept loop: one task per connection, a cap on connections, guards against slow clients, and an orderly end.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::response::Response;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tower_service::Service;
 
 use crate::config::SocketGuards;
 use crate::drain::Drain;
@@ -18,7 +22,10 @@ use crate::socket::Socket;
 
 /// Serves HTTP/1.1 until `shutdown` resolves; then accepts nothing more, finishes what is under way and returns, after
 /// `guards.drain_timeout` at the latest.
-pub async fn serve(listener: TcpListener, router: Router, guards: SocketGuards, shutdown: impl Future<Output = ()>) {
+pub async fn serve<S>(listener: TcpListener, service: S, guards: SocketGuards, shutdown: impl Future<Output = ()>)
+where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
+{
     let slots = Arc::new(Semaphore::new(guards.connections_max));
     let closing = Drain::default();
     let mut connections = JoinSet::new();
@@ -27,7 +34,7 @@ pub async fn serve(listener: TcpListener, router: Router, guards: SocketGuards, 
         tokio::select! {
             () = &mut shutdown => break,
             (stream, slot) = accept(&listener, &slots) => {
-                connections.spawn(converse(stream, slot, router.clone(), guards, closing.clone()));
+                connections.spawn(converse(stream, slot, service.clone(), guards, closing.clone()));
             }
             Some(_) = connections.join_next() => {}
         }
@@ -55,13 +62,10 @@ async fn pause_after(error: &std::io::Error) {
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
-async fn converse(
-    stream: TcpStream,
-    _slot: OwnedSemaphorePermit,
-    router: Router,
-    guards: SocketGuards,
-    closing: Drain,
-) {
+async fn converse<S>(stream: TcpStream, _slot: OwnedSemaphorePermit, service: S, guards: SocketGuards, closing: Drain)
+where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
+{
     // Answers are written in one piece; to hold them back for more gains nothing.
     let _ = stream.set_nodelay(true);
     let socket = TokioIo::new(Socket::new(stream, &guards));
@@ -69,7 +73,7 @@ async fn converse(
         .timer(TokioTimer::new())
         .header_read_timeout(guards.head_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(socket, TowerToHyperService::new(router));
+        .serve_connection(socket, TowerToHyperService::new(service));
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -38,11 +38,27 @@ impl Listener {
 
 /// A route's template, or that there is none: never the path itself, which carries a user.
 #[derive(Debug, Clone)]
-pub(crate) struct RouteLabel(pub(crate) Option<MatchedPath>);
+pub(crate) enum RouteLabel {
+    /// Nobody answers there.
+    Unknown,
+    /// The router found it.
+    Matched(MatchedPath),
+    /// It was known without asking the router.
+    Known(&'static str),
+}
 
 impl RouteLabel {
+    /// What the router found.
+    pub(crate) fn of(matched: Option<&MatchedPath>) -> Self {
+        matched.map_or(Self::Unknown, |matched| Self::Matched(matched.clone()))
+    }
+
     pub(crate) fn as_str(&self) -> &str {
-        self.0.as_ref().map_or("unknown", MatchedPath::as_str)
+        match self {
+            Self::Unknown => "unknown",
+            Self::Matched(matched) => matched.as_str(),
+            Self::Known(route) => route,
+        }
     }
 }
 
@@ -162,7 +178,7 @@ mod tests {
     fn the_exposition_ends_once_and_labels_are_a_known_set() {
         let metrics = HttpMetrics::default();
         let method = Method::from_bytes(b"INVENTED").unwrap();
-        metrics.observe(Listener::Data, RouteLabel(None), &method, StatusCode::NOT_FOUND, Duration::from_millis(2));
+        metrics.observe(Listener::Data, RouteLabel::Unknown, &method, StatusCode::NOT_FOUND, Duration::from_millis(2));
         let text = metrics.expose(String::from("# TYPE storekeeper_build info"));
         assert!(
             text.starts_with("# TYPE storekeeper_build info\n# HELP storekeeper_http_request_duration_seconds"),

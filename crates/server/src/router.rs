@@ -1,30 +1,27 @@
 //! The routes of both listeners, each registered together with its description.
 
-use std::any::Any;
-
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::from_fn_with_state;
-use axum::response::{IntoResponse, Response};
-use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::Api;
 use crate::code;
 use crate::edge::{Edge, pass};
+use crate::front::Front;
 use crate::metrics::Listener;
 use crate::openapi;
 use crate::problem::Problem;
 use crate::{batch_enroll, batch_get, health, keys, metrics, orders, population, tickets};
 
-/// The router of the data listener, for backends.
-pub fn data_router(api: &Api) -> Router {
+/// What the data listener serves, for backends.
+pub fn data_service(api: &Api) -> Front {
     finish(api, Listener::Data, data_routes().into())
 }
 
-/// The router of the admin listener, for operators and their tools.
-pub fn admin_router(api: &Api) -> Router {
+/// What the admin listener serves, for operators and their tools.
+pub fn admin_service(api: &Api) -> Front {
     finish(api, Listener::Admin, admin_routes().into())
 }
 
@@ -53,13 +50,14 @@ pub(crate) fn admin_routes() -> OpenApiRouter<Api> {
         .routes(routes!(orders::acquit))
 }
 
-fn finish(api: &Api, listener: Listener, routes: Router<Api>) -> Router {
-    routes
+fn finish(api: &Api, listener: Listener, routes: Router<Api>) -> Front {
+    let edge = Edge::new(api, listener);
+    let router = routes
         .fallback(route_unknown)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn_with_state(Edge::new(api, listener), pass))
-        .with_state(api.clone())
+        .layer(from_fn_with_state(edge.clone(), pass))
+        .with_state(api.clone());
+    Front::new(api, edge, router)
 }
 
 /// An empty segment matches no `{user}`, so what names nobody arrives here.
@@ -73,9 +71,4 @@ async fn route_unknown(request: Request) -> Problem {
 
 async fn method_not_allowed() -> Problem {
     Problem::new(&code::METHOD_NOT_ALLOWED, "the header `Allow` lists the methods of this route")
-}
-
-/// What a panic says may hold anything, so nobody is told.
-fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
-    Problem::new(&code::INTERNAL, "the keeper met a bug of its own; its log may say more").into_response()
 }

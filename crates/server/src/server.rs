@@ -1,18 +1,22 @@
 //! `Server`: both listeners, from binding to the last answer.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::Router;
+use axum::response::Response;
+use http::Request;
+use hyper::body::Incoming;
 use storekeeper_keeper::Keeper;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tower_service::Service;
 
 use crate::api::Api;
 use crate::config::{Plaintext, ServerConfig, SocketGuards};
 use crate::drain::Drain;
 use crate::listener::serve;
-use crate::router::{admin_router, data_router};
+use crate::router::{admin_service, data_service};
 
 /// Why the server cannot start. Nothing listens then.
 #[derive(Debug, thiserror::Error)]
@@ -60,9 +64,9 @@ impl Server {
         let (listen, admin_listen) = (address(&data, config.listen)?, address(&admin, config.admin_listen)?);
         let api = Api::new(keeper, &config);
         let (drain, admin_drain) = (api.drain().clone(), Drain::default());
-        let data = spawn(data, data_router(&api), config.guards, drain.clone());
+        let data = spawn(data, data_service(&api), config.guards, drain.clone());
         let guards = SocketGuards { drain_timeout: config.guards.drain_timeout.min(ADMIN_DRAIN_MAX), ..config.guards };
-        let admin = spawn(admin, admin_router(&api), guards, admin_drain.clone());
+        let admin = spawn(admin, admin_service(&api), guards, admin_drain.clone());
         Ok(Running { listen, admin_listen, stages: [(drain, data), (admin_drain, admin)] })
     }
 }
@@ -93,8 +97,11 @@ impl Running {
 /// How long the admin listener waits for what is under way there.
 const ADMIN_DRAIN_MAX: Duration = Duration::from_secs(1);
 
-fn spawn(listener: TcpListener, router: Router, guards: SocketGuards, drain: Drain) -> JoinHandle<()> {
-    tokio::spawn(serve(listener, router, guards, async move { drain.begun().await }))
+fn spawn<S>(listener: TcpListener, service: S, guards: SocketGuards, drain: Drain) -> JoinHandle<()>
+where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
+{
+    tokio::spawn(serve(listener, service, guards, async move { drain.begun().await }))
 }
 
 fn check_callers(config: &ServerConfig) -> Result<(), StartError> {

@@ -8,7 +8,6 @@ pub(crate) mod store;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -22,7 +21,7 @@ use storekeeper_keeper::{AppConfig, FixedSecret, Keeper, KeeperConfig, Limits, U
 use storekeeper_keyring::MasterKey;
 use storekeeper_model::{AppName, ClientId, KeyKind, Secret, Timestamp};
 use storekeeper_policy::RenewalPolicy;
-use storekeeper_server::{Api, Caller, Scope, ServerConfig, TokenDigest, admin_router, data_router};
+use storekeeper_server::{Api, Caller, Front, Scope, ServerConfig, TokenDigest, admin_service, data_service};
 use tower_service::Service;
 
 use self::keyring::TestKeyring;
@@ -105,8 +104,8 @@ pub(crate) struct World {
     pub(crate) clock: VirtualClock,
     pub(crate) store: Arc<Store>,
     pub(crate) api: Api,
-    pub(crate) data: Router,
-    pub(crate) admin: Router,
+    pub(crate) data: Front,
+    pub(crate) admin: Front,
 }
 
 /// An answer, whole.
@@ -207,7 +206,7 @@ impl World {
         .await
         .unwrap();
         let api = Api::new(keeper.clone(), &config);
-        let (data, admin) = (data_router(&api), admin_router(&api));
+        let (data, admin) = (data_service(&api), admin_service(&api));
         Self { keeper, keyring, clock, store, api, data, admin }
     }
 
@@ -251,8 +250,8 @@ pub(crate) fn request(method: Method, path: &str, token: &str, body: Body) -> Re
     request.body(body).unwrap()
 }
 
-pub(crate) async fn send(router: &Router, request: Request<Body>) -> Answer {
-    let response = router.clone().call(request).await.unwrap();
+pub(crate) async fn send(service: &Front, request: Request<Body>) -> Answer {
+    let response = service.clone().call(request).await.unwrap();
     let (parts, body) = response.into_parts();
     assert_eq!(parts.headers[header::CACHE_CONTROL], "no-store");
     let body = body.collect().await.unwrap().to_bytes();

@@ -1,4 +1,5 @@
-//! The yardstick of `bench read`: a hyper server of one thread that answers every request with the same bytes.
+//! The yardstick of `bench read`: a hyper server, on the same runtime as the keeper, that answers every request with the same
+//! bytes.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
@@ -34,7 +35,7 @@ impl Bare {
             tokio::select! {
                 accepted = listener.accept() => {
                     let (stream, _) = accepted.map_err(failure)?;
-                    tokio::task::spawn_local(converse(stream, answer.clone()));
+                    tokio::spawn(converse(stream, answer.clone()));
                 }
                 order = orders.next() => match order? {
                     Some(TellUsage) => report(&usage()?)?,

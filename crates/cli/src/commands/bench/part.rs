@@ -64,7 +64,7 @@ pub(super) async fn run() -> CommandResult {
         Role::Drain(drain) => drain.run(orders).await,
         Role::Emulate(emulate) => emulate.run(orders).await,
         Role::Keep(keep) => keep.run(orders).await,
-        Role::Bare(bare) => on_one_thread(|| bare.run(orders)).await,
+        Role::Bare(bare) => bare.run(orders).await,
         Role::Load(load) => on_one_thread(|| load.run(orders)).await,
     }
 }
