@@ -352,6 +352,9 @@ impl Engine {
     /// What keeps a row from being tried for longer than anybody wants to wait.
     fn obstacle(&self, app: AppIndex, kind: KeyKind, now: Timestamp) -> Option<(&'static str, Option<Duration>)> {
         let wait = |at: Timestamp| Some(at.since(now));
+        if self.is_stuck {
+            return Some(("keyring_unavailable", self.settle_at.and_then(wait)));
+        }
         if self.skewed && !self.may_probe_skew(now) {
             return Some(("clock_skewed", self.skew_probe_at.and_then(wait)));
         }

@@ -152,6 +152,7 @@ impl App {
     pub(super) fn void_evidence(&mut self, now: Timestamp) {
         self.evidence_since = now;
         self.guard.clear();
+        self.awaiting_operator.clear();
     }
 
     pub(super) fn is_paused(&self) -> bool {

@@ -124,6 +124,22 @@ async fn invariant_6_a_read_does_not_wait_for_an_entra_that_is_down() {
 }
 
 #[tokio::test]
+async fn invariant_6_a_read_does_not_wait_for_a_keyring_that_is_down() {
+    let world = World::new().await;
+    world.store.set(|store| store.mood = Mood::Refuse);
+    for user in ["ada", "eve"] {
+        world.enroll(user, DAY * 17).await;
+        world.served(user).await;
+    }
+    world.advance(DAY).await;
+    world.keyring.memory.set_available(false);
+    world.store.set(|store| store.mood = Mood::Renew);
+    // The successor of one cannot be stored; the other is not tried at all.
+    assert_eq!(world.get_with("ada", DAY * 14).await.unwrap().renewal_failed, Some("renewal_failed"));
+    assert_eq!(answered_at_once(&world, "eve").await, "renewal_failed");
+}
+
+#[tokio::test]
 async fn invariant_6_a_read_does_not_wait_for_clocks_to_agree() {
     let world = World::new().await;
     world.store.set(|store| (store.date_off, store.mood) = (3600, Mood::Refuse));
