@@ -118,11 +118,13 @@ impl Engine {
                 self.pause(index, PauseReason::Operator, String::from("paused by an operator"), now, actions);
             }
             Order::Resume { condemn } => {
+                // Resuming lets go of what awaits; the operator meant it.
+                let awaiting = self.apps[index.0].awaiting_operator.clone();
                 self.resume(index, now, actions);
                 if condemn {
                     let app = &mut self.apps[index.0];
                     app.cap_lifted_on = Some(now.day());
-                    let awaiting = std::mem::take(&mut app.awaiting_operator);
+                    app.awaiting_operator.clear();
                     concerned = awaiting.len() as u64;
                     actions.push(Action::Hasten(awaiting));
                 }

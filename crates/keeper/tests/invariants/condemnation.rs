@@ -233,8 +233,8 @@ async fn invariant_2_acquittal_gives_keys_back_and_voids_what_was_held_against_t
     // The Store had been wrong.
     world.store.set(|store| store.dead.clear());
     assert_eq!(world.keeper.acquit(&crate::support::mygame()).await.unwrap(), 1);
-    assert_eq!(world.app().await.awaiting_operator, 0);
     assert_eq!(world.served(&player(0)).await, dead, "at once");
+    assert_eq!(world.app().await.awaiting_operator, 0);
     world.advance(MINUTE * 2).await;
     let view = world.view(&player(0)).await;
     assert!(view.refused_since.is_none() && view.key_version > 2, "{view:?}");
