@@ -50,7 +50,8 @@ impl Attempts {
             _ => self.sealer.unseal(&record.identity, record.id, Role::Held, record.key_version, &record.key.sealed),
         };
         let key = unsealed.map_err(|error| error.to_string());
-        let key = key.and_then(|jwt| StoreIdKey::parse(jwt).map_err(|error| error.to_string()));
+        let known = tried(&record, subject);
+        let key = key.and_then(|jwt| StoreIdKey::parse_again(jwt, known).map_err(|error| error.to_string()));
         let key = match key {
             Ok(key) => key,
             Err(error) => {

@@ -92,6 +92,9 @@ pub struct Engine {
     /// Successors that were overtaken, until it is known by what.
     successors: HashMap<KeyId, Successor>,
     settle_at: Option<Timestamp>,
+    /// Until when the pending writes may wait for others, and whether somebody waits for one of them.
+    linger_until: Option<Timestamp>,
+    is_awaited: bool,
     /// The last group could not be made durable: no key is tried whose successor would have nowhere to go.
     is_stuck: bool,
     /// Apps with rows that nobody configured: their keys are left to expire.
@@ -129,6 +132,8 @@ impl Engine {
             settling_writes: None,
             successors: HashMap::new(),
             settle_at: None,
+            linger_until: None,
+            is_awaited: false,
             is_stuck: false,
             orphans: Vec::new(),
             scanning: Scanning { at: Some(now), ..Scanning::default() },
@@ -221,8 +226,14 @@ impl Engine {
             .filter_map(|ticket| self.tickets.get(ticket).wake_at(now));
         let skew = if self.skewed { self.skew_probe_at } else { None };
         let backing_off = self.backing_off.keys().map(|(at, _)| *at).next();
-        let instants =
-            lines.chain(backing_off).chain(apps).chain(scan).chain(tickets).chain(self.settle_at).chain(skew);
+        let instants = lines
+            .chain(backing_off)
+            .chain(apps)
+            .chain(scan)
+            .chain(tickets)
+            .chain(self.settle_at)
+            .chain(self.linger_until)
+            .chain(skew);
         instants.filter(|at| *at > now).min()
     }
 
@@ -280,6 +291,7 @@ impl Engine {
             (self.scanning.until, self.scanning.retry_at) = (None, None);
             self.settle_at = self.settle_at.map(|at| at.min(now));
             self.skew_probe_at = self.skew_probe_at.map(|at| at.min(now));
+            self.linger_until = None;
             // Their time was told by the wrong clock.
             for candidate in std::mem::take(&mut self.backing_off).into_values() {
                 self.attempts.remove(&candidate.record.id);
@@ -347,6 +359,7 @@ impl Engine {
         }
         self.enqueue(Candidate { record, app, cause: Cause::Asked, again: None }, now);
         self.attempts.get_mut(&id).expect("just enqueued, or under way").waiters.push(waiter);
+        self.is_awaited = true;
     }
 
     /// What keeps a row from being tried for longer than anybody wants to wait.
@@ -379,15 +392,16 @@ impl Engine {
         self.tickets.get_mut(ticket).call(ticket, waiter, now, actions);
     }
 
-    /// Starts whatever may be started: writes first, then attempts, then a scan for more.
+    /// Starts whatever may be started: attempts, the writes of those that ended, a scan for more.
     fn pump(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        self.flush(now, actions);
-        if !self.draining {
-            self.requeue_refused(now, actions);
-            self.probe_credentials(now, actions);
-            self.start(now, actions);
-            self.scan_if_needed(now, actions);
+        if self.draining {
+            return self.flush(now, actions);
         }
+        self.requeue_refused(now, actions);
+        self.probe_credentials(now, actions);
+        self.start(now, actions);
+        self.flush(now, actions);
+        self.scan_if_needed(now, actions);
     }
 
     fn has_room(&self) -> bool {

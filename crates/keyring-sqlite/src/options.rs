@@ -27,11 +27,11 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             group_max: 8192,
-            checkpoint_pages: 8000,
+            checkpoint_pages: 20_000,
             writer_cache_kib: 16 * 1024,
             reader_cache_kib: 2 * 1024,
             finder_map_kib: 64 * 1024,
-            backlog_rows: 32 * 1024,
+            backlog_rows: 128 * 1024,
             finders: 4,
             readers: 2,
             pages_max: None,

@@ -76,7 +76,8 @@ pub(super) struct Line {
     pub(super) more: bool,
 }
 
-/// A line with fewer waiting rows than this is fetched for.
+/// When a line has fewer waiting rows than this, rows are fetched: for it, and for every line that has room for more. (A
+/// keyring goes on where it stopped when it is asked for the same lines again.)
 const LOW_WATER: usize = 1024;
 
 impl Line {
@@ -98,9 +99,14 @@ impl Line {
         self.held_until.is_none()
     }
 
-    /// Whether due rows of this line should be fetched now.
-    pub(super) fn wants_rows(&self, now: Timestamp) -> bool {
-        self.more && self.queue.len() < LOW_WATER && !self.is_cut_off(now)
+    /// Whether due rows of this line could be fetched now.
+    pub(super) fn takes_rows(&self, now: Timestamp) -> bool {
+        self.more && self.queue.len() < super::scan::SCAN_LIMIT && !self.is_cut_off(now)
+    }
+
+    /// Whether it runs out of rows to try.
+    pub(super) fn is_low(&self) -> bool {
+        self.queue.len() < LOW_WATER
     }
 
     /// Whether the breaker holds everything back.

@@ -387,6 +387,7 @@ impl Engine {
         });
         if let Some(attempt) = self.attempts.get_mut(&record.id) {
             attempt.verdict = verdict;
+            self.is_awaited |= !attempt.waiters.is_empty();
         }
         self.settling += 1;
         self.pending.push(Write::Put { expected, record });

@@ -111,9 +111,9 @@ impl Engine {
             self.scanning.at = None;
             self.lines.iter_mut().for_each(|line| line.more = true);
         }
-        let asked: Vec<usize> = (0..self.lines.len()).filter(|line| self.lines[*line].wants_rows(now)).collect();
+        let asked: Vec<usize> = (0..self.lines.len()).filter(|line| self.lines[*line].takes_rows(now)).collect();
         let mut blocked = self.blocked(&asked);
-        if asked.is_empty() || blocked.len() == self.routes.len() {
+        if !asked.iter().any(|line| self.lines[*line].is_low()) || blocked.len() == self.routes.len() {
             return;
         }
         blocked.extend(self.orphans.iter().flat_map(|app| KeyKind::ALL.map(|kind| (app.clone(), kind))));

@@ -2,6 +2,7 @@
 //! overtaken changes nothing, but for a successor, which is never thrown away while its predecessor is still held.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use storekeeper_keyring::{Expected, Record, Settled, Write};
 use storekeeper_model::{Fingerprint, KeyId, Timestamp};
@@ -10,15 +11,32 @@ use super::event::{Action, Asked};
 use super::{Engine, RETRY_PAUSE};
 use crate::view::KeyView;
 
+/// While answers come in by the dozen, a write waits this long for others to share its flush. A successor that is not
+/// durable is lost with the process, so this is kept short, and it is not done at all where it would save little.
+const LINGER: Duration = Duration::from_millis(50);
+/// Enough writes for one flush: more would make the next ones wait.
+const GROUP: usize = 2048;
+
 impl Engine {
     /// Sends the pending writes off as one group, when none is under way.
     pub(super) fn flush(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         if self.settling_writes.is_some() || self.pending.is_empty() || self.settle_at.is_some_and(|at| at > now) {
             return;
         }
+        if self.lingers(now) {
+            return;
+        }
+        (self.linger_until, self.is_awaited) = (None, false);
         let writes = Arc::new(std::mem::take(&mut self.pending));
         self.settling_writes = Some(Arc::clone(&writes));
         actions.push(Action::Settle(writes));
+    }
+
+    /// Whether the pending writes wait for more: many attempts are under way, and nobody waits for one of them.
+    fn lingers(&mut self, now: Timestamp) -> bool {
+        let is_busy = self.in_flight * 2 >= self.concurrency;
+        let until = *self.linger_until.get_or_insert(now + LINGER);
+        is_busy && !self.is_awaited && self.pending.len() < GROUP && until > now
     }
 
     /// A group was judged, write by write.
