@@ -321,7 +321,7 @@ impl Engine {
 
     fn queue_extra(&mut self, app: AppIndex, records: Vec<Record>, cause: Cause, now: Timestamp) {
         for record in records {
-            self.enqueue(Candidate { record: Box::new(record), app, cause, again: None }, now);
+            self.enqueue(Candidate::new(Box::new(record), app, cause), now);
         }
     }
 
@@ -357,7 +357,7 @@ impl Engine {
         if self.backing_off.extract_if(.., |(_, waiting), _| *waiting == id).next().is_some() {
             self.attempts.remove(&id);
         }
-        self.enqueue(Candidate { record, app, cause: Cause::Asked, again: None }, now);
+        self.enqueue(Candidate::new(record, app, Cause::Asked), now);
         self.attempts.get_mut(&id).expect("just enqueued, or under way").waiters.push(waiter);
         self.is_awaited = true;
     }

@@ -27,7 +27,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             group_max: 8192,
-            checkpoint_pages: 20_000,
+            checkpoint_pages: 40_000,
             writer_cache_kib: 16 * 1024,
             reader_cache_kib: 2 * 1024,
             finder_map_kib: 64 * 1024,

@@ -30,14 +30,23 @@ pub(super) struct Candidate {
     pub(super) cause: Cause,
     /// Tried already with this one of its keys and refused; to be tried again with a fresh ticket.
     pub(super) again: Option<Subject>,
+    /// The smaller, the sooner: who asked goes first, and what was begun; then the soonest `exp`.
+    risk: (u8, Timestamp, KeyId),
 }
 
 impl Candidate {
-    /// The smaller, the sooner: who asked goes first, and what was begun; then the soonest `exp`. A key without usable
-    /// times knows no safety.
-    fn risk(&self) -> (u8, Timestamp, KeyId) {
-        let class = u8::from(self.cause == Cause::Due && self.again.is_none());
-        (class, self.record.key.lifetime.expires_at().unwrap_or(Timestamp::MIN), self.record.id)
+    /// A row to be tried for the first time.
+    pub(super) fn new(record: Box<Record>, app: AppIndex, cause: Cause) -> Self {
+        let class = u8::from(cause == Cause::Due);
+        // A key without usable times knows no safety.
+        let risk = (class, record.key.lifetime.expires_at().unwrap_or(Timestamp::MIN), record.id);
+        Self { record, app, cause, again: None, risk }
+    }
+
+    /// A row to be tried again with this one of its keys.
+    pub(super) fn again(record: Box<Record>, app: AppIndex, cause: Cause, subject: Subject) -> Self {
+        let first = Self::new(record, app, cause);
+        Self { again: Some(subject), risk: (0, first.risk.1, first.risk.2), ..first }
     }
 }
 
@@ -58,7 +67,7 @@ impl PartialOrd for Candidate {
 impl Ord for Candidate {
     /// The riskiest is the greatest, since a heap gives its greatest first.
     fn cmp(&self, other: &Self) -> Ordering {
-        other.risk().cmp(&self.risk())
+        other.risk.cmp(&self.risk)
     }
 }
 

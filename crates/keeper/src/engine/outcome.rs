@@ -177,7 +177,7 @@ impl Engine {
         let attempt = self.attempts.get_mut(&record.id).expect("looked up by the caller");
         if attempt.refused_at.is_none() {
             attempt.refused_at = Some(now);
-            let candidate = Candidate { record, app, cause: attempt.cause, again: Some(subject) };
+            let candidate = Candidate::again(record, app, attempt.cause, subject);
             let place = self.apps[app.0].ticket;
             self.fresh_waiting.entry(place).or_default().push(candidate);
             return;

@@ -47,7 +47,7 @@ impl Engine {
             if self.is_abandoned(app, &record, now) {
                 self.lay_aside(app, record);
             } else {
-                self.enqueue(Candidate { record: Box::new(record), app, cause: Cause::Due, again: None }, now);
+                self.enqueue(Candidate::new(Box::new(record), app, Cause::Due), now);
             }
         }
         self.queue_what_came_due(now);
