@@ -15,7 +15,7 @@ use crate::view::KeyView;
 /// durable is lost with the process, so this is kept short, and it is not done at all where it would save little.
 const LINGER: Duration = Duration::from_millis(50);
 /// Enough writes for one flush: more would make the next ones wait.
-const GROUP: usize = 4096;
+const GROUP: usize = 2048;
 
 impl Engine {
     /// Sends the pending writes off as one group, when none is under way.
