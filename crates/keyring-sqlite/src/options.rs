@@ -30,7 +30,7 @@ impl Default for Options {
             checkpoint_pages: 40_000,
             writer_cache_kib: 16 * 1024,
             reader_cache_kib: 2 * 1024,
-            finder_map_kib: 64 * 1024,
+            finder_map_kib: 128 * 1024,
             backlog_rows: 128 * 1024,
             finders: 4,
             readers: 2,
