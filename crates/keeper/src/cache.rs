@@ -1,81 +1,92 @@
 //! `RowCache`: the rows read last, so that live keys are served while the keyring is down. Bounded by a number of rows.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use storekeeper_keyring::Record;
 use storekeeper_model::KeyId;
 
 /// Rows as they were last read or written. They are sealed like those in the keyring.
+///
+/// Every read passes here, so readers must not wait for each other: rows are spread over many small shelves by their ids,
+/// which are evenly distributed.
 #[derive(Debug)]
 pub(crate) struct RowCache {
+    shelves: Box<[Mutex<Shelf>]>,
     rows_max: usize,
-    rows: Mutex<Rows>,
 }
 
-#[derive(Debug, Default)]
-struct Rows {
+/// The oldest first.
+type Shelf = Vec<Place>;
+
+#[derive(Debug)]
+struct Place {
+    id: KeyId,
     /// `None` where the row is known to have changed, and not to what.
-    by_id: HashMap<KeyId, Option<Arc<Record>>>,
-    /// In the order in which they came in; ids that are gone are skipped.
-    order: VecDeque<KeyId>,
+    row: Option<Arc<Record>>,
 }
+
+/// How many rows a shelf holds, unless the cache holds fewer. With a shelf half full on average hardly any is too small.
+const SHELF: usize = 16;
 
 impl RowCache {
     pub(crate) fn new(rows_max: usize) -> Self {
-        Self { rows_max, rows: Mutex::default() }
+        let shelves = rows_max.div_ceil(SHELF);
+        Self { shelves: (0..shelves).map(|_| Mutex::default()).collect(), rows_max: rows_max.min(SHELF) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Rows> {
-        self.rows.lock().expect("no holder of this lock panics")
+    /// Where a row would stand; `None` in a cache that holds none.
+    fn shelf(&self, id: KeyId) -> Option<MutexGuard<'_, Shelf>> {
+        let number = u64::from_le_bytes(*id.as_bytes().first_chunk().expect("an id has sixteen bytes"));
+        let shelf = number.checked_rem(self.shelves.len() as u64)?;
+        Some(self.shelves[shelf as usize].lock().expect("no holder of this lock panics"))
     }
 
     /// The row as last seen.
     pub(crate) fn get(&self, id: KeyId) -> Option<Arc<Record>> {
-        self.lock().by_id.get(&id)?.clone()
+        self.shelf(id)?.iter().find(|place| place.id == id)?.row.clone()
     }
 
-    /// Remembers a row; the oldest falls out.
+    /// Remembers a row; the oldest on its shelf falls out.
     pub(crate) fn put(&self, record: Arc<Record>) {
-        if self.rows_max == 0 {
-            return;
-        }
-        let mut rows = self.lock();
-        let id = record.id;
-        let known = rows.by_id.get(&id);
-        if known.is_some_and(|known| known.as_ref().is_some_and(|known| known.revision > record.revision)) {
-            return;
-        }
-        if rows.by_id.insert(id, Some(record)).is_none() {
-            rows.order.push_back(id);
-        }
-        while rows.by_id.len() > self.rows_max {
-            let Some(oldest) = rows.order.pop_front() else { break };
-            rows.by_id.remove(&oldest);
+        let Some(mut shelf) = self.shelf(record.id) else { return };
+        match shelf.iter_mut().find(|place| place.id == record.id) {
+            Some(Place { row: Some(known), .. }) if known.revision > record.revision => {}
+            Some(place) => place.row = Some(record),
+            None => {
+                if shelf.len() == self.rows_max {
+                    shelf.remove(0);
+                }
+                shelf.push(Place { id: record.id, row: Some(record) });
+            }
         }
     }
 
     /// The row has changed in the keyring: what is remembered gives way, unless it is newer.
     pub(crate) fn replace(&self, record: &Record) {
-        let mut rows = self.lock();
-        let Some(known) = rows.by_id.get_mut(&record.id) else { return };
-        if known.as_ref().is_none_or(|known| known.revision < record.revision) {
-            *known = Some(Arc::new(record.clone()));
-        }
+        self.change(record.id, |row| {
+            if row.as_ref().is_none_or(|known| known.revision < record.revision) {
+                *row = Some(Arc::new(record.clone()));
+            }
+        });
     }
 
     /// The row was written by somebody who does not show it: what is remembered must not be served any more.
     pub(crate) fn doubt(&self, id: KeyId) {
-        if let Some(known) = self.lock().by_id.get_mut(&id) {
-            *known = None;
-        }
+        self.change(id, |row| *row = None);
     }
 
     /// The row is gone.
     pub(crate) fn remove(&self, id: KeyId) {
-        let mut rows = self.lock();
-        if rows.by_id.remove(&id).is_some() {
-            rows.order.retain(|known| *known != id);
+        if let Some(mut shelf) = self.shelf(id) {
+            shelf.retain(|place| place.id != id);
+        }
+    }
+
+    fn change(&self, id: KeyId, change: impl FnOnce(&mut Option<Arc<Record>>)) {
+        if let Some(mut shelf) = self.shelf(id)
+            && let Some(place) = shelf.iter_mut().find(|place| place.id == id)
+        {
+            change(&mut place.row);
         }
     }
 }

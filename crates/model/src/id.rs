@@ -1,6 +1,7 @@
 //! Names: who a key belongs to, how it is spoken of, and where its row lives.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -137,8 +138,16 @@ impl Identity {
 }
 
 /// A row's id; see [`Identity::key_id`].
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyId([u8; 16]);
+
+impl Hash for KeyId {
+    /// An id is made of a digest already: eight bytes of it are a hash.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [.., a, b, c, d, e, f, g, h] = self.0;
+        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+    }
+}
 
 impl KeyId {
     /// From the stored bytes.
@@ -243,7 +252,7 @@ impl FromStr for Fingerprint {
 
 impl Serialize for Fingerprint {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(text(&digits(&self.0)))
     }
 }
 
@@ -348,13 +357,21 @@ fn first_16(digest: &[u8]) -> [u8; 16] {
 
 /// Written in one go: fingerprints stand in every answer and every log line.
 fn hex(f: &mut fmt::Formatter<'_>, bytes: &[u8; 16]) -> fmt::Result {
+    f.write_str(text(&digits(bytes)))
+}
+
+fn digits(bytes: &[u8; 16]) -> [u8; 32] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = [0; 32];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
         pair[0] = DIGITS[usize::from(byte >> 4)];
         pair[1] = DIGITS[usize::from(byte & 15)];
     }
-    f.write_str(std::str::from_utf8(&text).expect("hexadecimal digits are ASCII"))
+    digits
+}
+
+fn text(digits: &[u8; 32]) -> &str {
+    std::str::from_utf8(digits).expect("hexadecimal digits are ASCII")
 }
 
 fn unhex(text: &str) -> Option<[u8; 16]> {

@@ -86,8 +86,8 @@ impl Sub<Duration> for Timestamp {
 impl fmt::Display for Timestamp {
     /// RFC 3339 in UTC, with as many digits of the second as there are.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(text) = self.whole_second() {
-            return f.write_str(std::str::from_utf8(&text).expect("digits are ASCII"));
+        if let Some(text) = Text::of(*self) {
+            return f.write_str(text.as_str());
         }
         match jiff::Timestamp::from_millisecond(self.0) {
             Ok(at) => write!(f, "{at}"),
@@ -96,23 +96,40 @@ impl fmt::Display for Timestamp {
     }
 }
 
-impl Timestamp {
-    /// The text of a whole second from 1970 to 2099: a key's instants are such, and three of them stand in every answer.
-    fn whole_second(self) -> Option<[u8; 20]> {
+/// The text of an instant from 1970 to 2099: four of them stand in every answer.
+struct Text {
+    bytes: [u8; 24],
+    length: usize,
+}
+
+impl Text {
+    fn of(at: Timestamp) -> Option<Self> {
         const END: i64 = 4_102_444_800_000;
-        if !(0..END).contains(&self.0) || self.0 % 1000 != 0 {
+        if !(0..END).contains(&at.0) {
             return None;
         }
-        let (days, second) = (self.day(), self.seconds() % 86_400);
+        let (days, second, milli) = (at.day(), at.seconds() % 86_400, at.0 % 1000);
         let (year, month, day) = civil(days);
         let fields = [(0, year / 100), (2, year % 100), (5, month), (8, day)];
         let time = [(11, second / 3600), (14, second / 60 % 60), (17, second % 60)];
-        let mut text = *b"0000-00-00T00:00:00Z";
-        for (at, number) in fields.into_iter().chain(time) {
-            text[at] += (number / 10) as u8;
-            text[at + 1] += (number % 10) as u8;
+        let mut bytes = *b"0000-00-00T00:00:00.000Z";
+        for (at, number) in fields.into_iter().chain(time).chain([(20, milli / 10)]) {
+            bytes[at] += (number / 10) as u8;
+            bytes[at + 1] += (number % 10) as u8;
         }
-        Some(text)
+        bytes[22] += (milli % 10) as u8;
+        let end = match milli {
+            0 => 19,
+            milli if milli % 100 == 0 => 21,
+            milli if milli % 10 == 0 => 22,
+            _ => 23,
+        };
+        bytes[end] = b'Z';
+        Some(Self { bytes, length: end + 1 })
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).expect("digits are ASCII")
     }
 }
 
@@ -150,7 +167,10 @@ impl FromStr for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        match Text::of(*self) {
+            Some(text) => serializer.serialize_str(text.as_str()),
+            None => serializer.collect_str(self),
+        }
     }
 }
 

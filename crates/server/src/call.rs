@@ -31,17 +31,23 @@ impl FromRequestParts<Api> for Call {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         let route = RouteLabel::of(parts.extensions.get::<MatchedPath>());
-        Self::new(api, route, parts)
+        let caller = parts.extensions.remove::<Arc<Caller>>();
+        Self::new(api, route, caller, std::mem::take(&mut parts.headers), std::mem::take(&mut parts.uri))
     }
 }
 
 impl Call {
     /// A call of a route.
-    pub(crate) fn new(api: &Api, route: RouteLabel, parts: &mut Parts) -> Result<Self, Problem> {
+    pub(crate) fn new(
+        api: &Api,
+        route: RouteLabel,
+        caller: Option<Arc<Caller>>,
+        headers: HeaderMap,
+        uri: Uri,
+    ) -> Result<Self, Problem> {
         // Whoever forgets to let the edge authenticate a route gets a route that answers nobody.
-        let caller = parts.extensions.remove::<Arc<Caller>>().ok_or_else(Problem::no_token)?;
-        let headers = std::mem::take(&mut parts.headers);
-        Ok(Self { api: api.clone(), caller, headers, route, uri: std::mem::take(&mut parts.uri) })
+        let caller = caller.ok_or_else(Problem::no_token)?;
+        Ok(Self { api: api.clone(), caller, headers, route, uri })
     }
 
     /// A segment of the path, decoded. The raw path is split, so that an encoded `/` stays inside its segment and

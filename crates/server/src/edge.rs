@@ -5,11 +5,12 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::body::Body;
+use axum::extract::{MatchedPath, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, Method, Request, header};
 use tokio::sync::Semaphore;
 
 use crate::api::Api;
@@ -41,13 +42,13 @@ impl Edge {
         self.listener == Listener::Admin && matches!(path, "/livez" | "/readyz")
     }
 
-    /// Leads a request past the edge to `next` and its answer back.
+    /// Leads a request past the edge to `next`, together with who sent it if he had to say so, and its answer back.
     #[expect(clippy::disallowed_methods, reason = "how long an answer took is measured, nothing is decided by it")]
-    pub(crate) async fn pass<F: Future<Output = Response>>(
+    pub(crate) async fn pass<B, F: Future<Output = Response>>(
         &self,
         route: RouteLabel,
-        request: Request,
-        next: impl FnOnce(Request) -> F,
+        request: Request<B>,
+        next: impl FnOnce(Request<B>, Option<Arc<Caller>>) -> F,
     ) -> Response {
         let began = Instant::now();
         let method = request.method().clone();
@@ -61,13 +62,13 @@ impl Edge {
     }
 
     /// Lets the request through to its handler, or says why not.
-    async fn admit<F: Future<Output = Response>>(
+    async fn admit<B, F: Future<Output = Response>>(
         &self,
-        mut request: Request,
-        next: impl FnOnce(Request) -> F,
+        request: Request<B>,
+        next: impl FnOnce(Request<B>, Option<Arc<Caller>>) -> F,
     ) -> (Option<Arc<Caller>>, Response) {
         if self.is_open(request.uri().path()) {
-            return (None, caught(next(request)).await);
+            return (None, caught(next(request, None)).await);
         }
         let caller = match self.api.callers().authenticate(request.headers()) {
             Ok(caller) => Arc::clone(caller),
@@ -77,8 +78,8 @@ impl Edge {
             let detail = "as many requests as this listener takes are under way";
             return (Some(caller), Problem::new(&code::TOO_MANY_REQUESTS, detail).into_response());
         };
-        request.extensions_mut().insert(Arc::clone(&caller));
-        (Some(caller), caught(next(request)).await)
+        let response = caught(next(request, Some(Arc::clone(&caller)))).await;
+        (Some(caller), response)
     }
 
     fn log(&self, told: &Told, caller: Option<&Caller>, route: &str, method: &Method) {
@@ -102,7 +103,13 @@ async fn caught(response: impl Future<Output = Response>) -> Response {
 }
 
 /// The edge as a middleware of the router.
-pub(crate) async fn pass(State(edge): State<Edge>, request: Request, next: Next) -> Response {
+pub(crate) async fn pass(State(edge): State<Edge>, request: Request<Body>, next: Next) -> Response {
     let route = RouteLabel::of(request.extensions().get::<MatchedPath>());
-    edge.pass(route, request, |request| next.run(request)).await
+    let run = |mut request: Request<Body>, caller| {
+        if let Some(caller) = caller {
+            request.extensions_mut().insert::<Arc<Caller>>(caller);
+        }
+        next.run(request)
+    };
+    edge.pass(route, request, run).await
 }

@@ -2,12 +2,9 @@
 //! Everything else goes through the router. Both pass the same edge.
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use axum::Router;
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Bytes, HttpBody};
 use axum::response::{IntoResponse, Response};
 use http::{Method, Request};
 use tower_service::Service;
@@ -31,40 +28,31 @@ impl Front {
     pub(crate) fn new(api: &Api, edge: Edge, router: Router) -> Self {
         Self { api: api.clone(), edge, router }
     }
-}
 
-impl<B> Service<Request<B>> for Front
-where
-    B: HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<axum::BoxError>,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // A router is always ready.
-        Poll::Ready(Ok(()))
+    /// Answers a request.
+    pub async fn answer<B>(&self, request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        if self.edge.is_for_backends() && request.method() == Method::GET && is_key(request.uri().path()) {
+            return self.get(request).await;
+        }
+        let answered: Result<Response, Infallible> = self.router.clone().call(request).await;
+        answered.unwrap_or_else(|never| match never {})
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        if !self.edge.is_for_backends() || request.method() != Method::GET || !is_key(request.uri().path()) {
-            return Box::pin(Service::call(&mut self.router, request));
-        }
-        let Self { api, edge, .. } = self.clone();
-        Box::pin(async move {
-            let route = RouteLabel::Known(keys::ROUTE);
-            // Whoever sends a body with a `GET` is not listened to.
-            let request = request.map(|_| Body::empty());
-            let get = async |request: Request<Body>| {
-                let (mut parts, _) = request.into_parts();
-                match Call::new(&api, RouteLabel::Known(keys::ROUTE), &mut parts) {
-                    Ok(call) => keys::get(call).await.into_response(),
-                    Err(problem) => problem.into_response(),
-                }
-            };
-            Ok(edge.pass(route, request, get).await)
-        })
+    /// Whoever sends a body with a `GET` is not listened to.
+    async fn get<B>(&self, request: Request<B>) -> Response {
+        let route = RouteLabel::Known(keys::ROUTE);
+        let get = async |request: Request<B>, caller| {
+            let (parts, _) = request.into_parts();
+            match Call::new(&self.api, RouteLabel::Known(keys::ROUTE), caller, parts.headers, parts.uri) {
+                Ok(call) => keys::get(call).await.into_response(),
+                Err(problem) => problem.into_response(),
+            }
+        };
+        self.edge.pass(route, request, get).await
     }
 }
 

@@ -9,12 +9,11 @@ use axum::response::Response;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tower_service::Service;
 
 use crate::config::SocketGuards;
 use crate::drain::Drain;
@@ -73,7 +72,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(guards.head_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(socket, TowerToHyperService::new(service));
+        .serve_connection(socket, service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -1,20 +1,18 @@
 //! `Server`: both listeners, from binding to the last answer.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::response::Response;
-use http::Request;
-use hyper::body::Incoming;
+use hyper::service::service_fn;
 use storekeeper_keeper::Keeper;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tower_service::Service;
 
 use crate::api::Api;
 use crate::config::{Plaintext, ServerConfig, SocketGuards};
 use crate::drain::Drain;
+use crate::front::Front;
 use crate::listener::serve;
 use crate::router::{admin_service, data_service};
 
@@ -97,10 +95,12 @@ impl Running {
 /// How long the admin listener waits for what is under way there.
 const ADMIN_DRAIN_MAX: Duration = Duration::from_secs(1);
 
-fn spawn<S>(listener: TcpListener, service: S, guards: SocketGuards, drain: Drain) -> JoinHandle<()>
-where
-    S: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
-{
+fn spawn(listener: TcpListener, front: Front, guards: SocketGuards, drain: Drain) -> JoinHandle<()> {
+    let front = Arc::new(front);
+    let service = service_fn(move |request| {
+        let front = Arc::clone(&front);
+        async move { Ok(front.answer(request).await) }
+    });
     tokio::spawn(serve(listener, service, guards, async move { drain.begun().await }))
 }
 

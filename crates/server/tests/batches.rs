@@ -13,7 +13,6 @@ use http::{Method, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use storekeeper_model::{Fingerprint, KeyKind};
-use tower_service::Service;
 
 fn enroll_line(user: &str, key: &str) -> String {
     format!("{}\n", json!({"app": "mygame", "user": user, "key": key}))
@@ -156,7 +155,7 @@ async fn a_line_is_answered_before_the_next_is_sent() {
         Some((Ok::<_, std::io::Error>(Bytes::from(receiver.recv().await?)), receiver))
     });
     let asked = request(Method::POST, "/v1/keys:enroll", ROOT, Body::from_stream(body));
-    let mut answers = world.data.clone().call(asked).await.unwrap().into_body().into_data_stream();
+    let mut answers = world.data.answer(asked).await.into_body().into_data_stream();
     for serial in 1..=3 {
         sender.send(enroll_line(&format!("player-{serial}"), &key(serial))).await.unwrap();
         let line: Value = serde_json::from_slice(&answers.next().await.unwrap().unwrap()).unwrap();
@@ -203,7 +202,7 @@ async fn a_batch_is_read_no_faster_than_its_answers_are_taken() {
         )))
     });
     let asked = request(Method::POST, "/v1/keys:get", ROOT, Body::from_stream(endless));
-    let mut body = world.data.clone().call(asked).await.unwrap().into_body();
+    let mut body = world.data.answer(asked).await.into_body();
     for _ in 0..3 {
         body.frame().await.unwrap().unwrap();
     }

@@ -22,7 +22,6 @@ use storekeeper_keyring::MasterKey;
 use storekeeper_model::{AppName, ClientId, KeyKind, Secret, Timestamp};
 use storekeeper_policy::RenewalPolicy;
 use storekeeper_server::{Api, Caller, Front, Scope, ServerConfig, TokenDigest, admin_service, data_service};
-use tower_service::Service;
 
 use self::keyring::TestKeyring;
 use self::store::Store;
@@ -251,7 +250,7 @@ pub(crate) fn request(method: Method, path: &str, token: &str, body: Body) -> Re
 }
 
 pub(crate) async fn send(service: &Front, request: Request<Body>) -> Answer {
-    let response = service.clone().call(request).await.unwrap();
+    let response = service.answer(request).await;
     let (parts, body) = response.into_parts();
     assert_eq!(parts.headers[header::CACHE_CONTROL], "no-store");
     let body = body.collect().await.unwrap().to_bytes();
