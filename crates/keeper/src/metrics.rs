@@ -80,7 +80,7 @@ struct TicketLabels {
 struct UpstreamLabels {
     host: &'static str,
     status: String,
-    code: &'static str,
+    inner_code: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -184,7 +184,7 @@ impl Metrics {
             "Our clock minus the Store's, from its last answer",
             self.clock_skew.clone(),
         );
-        let help = "When due keys were last looked for with success";
+        let help = "Until when every due key has been looked for";
         registry.register("scheduler_last_success_timestamp_seconds", help, self.scanned_at.clone());
         let build: Family<[(&'static str, &'static str); 1], Gauge> = Family::default();
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
@@ -205,7 +205,7 @@ impl Metrics {
             *(if labels.outcome == "renewed" { renewed } else { failed }) += 1;
         }
         let status = status.map_or_else(|| String::from("none"), |status| status.to_string());
-        let upstream = UpstreamLabels { host: host.host(), status, code: labels.code };
+        let upstream = UpstreamLabels { host: host.host(), status, inner_code: labels.code };
         self.upstream.get_or_create(&upstream).inc();
         self.renewals.get_or_create(&labels).inc();
         self.renewal_duration.observe(seconds);
@@ -223,7 +223,7 @@ impl Metrics {
     }
 
     pub(crate) fn ticket(&self, code: &'static str) {
-        let labels = UpstreamLabels { host: "login.microsoftonline.com", status: String::new(), code };
+        let labels = UpstreamLabels { host: "login.microsoftonline.com", status: String::new(), inner_code: code };
         self.ticket_requests.get_or_create(&labels).inc();
     }
 

@@ -183,7 +183,7 @@ impl Shell {
                     events.push(Event::Order(self.wait(Waiting::Order(reply)), app, order));
                 }
                 // Whoever asked may have gone away.
-                Message::Observe(reply) => drop(reply.send(self.engine.observe())),
+                Message::Observe(reply) => drop(reply.send(self.engine.observe(self.tools.clock.now()))),
                 Message::Drain => {
                     self.engine.drain();
                     self.draining = true;

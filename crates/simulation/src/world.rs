@@ -440,7 +440,7 @@ impl World {
             }
             let dead = self.store.with_truth(|truth| truth.dead.contains(&record.key.fingerprint));
             if !dead && !is_excused(record, self.profile, self.now) {
-                let detail = format!("{:?}: {:?}", KeyView::of(record, self.now), self.engine.observe());
+                let detail = format!("{:?}: {:?}", KeyView::of(record, self.now), self.engine.observe(self.now));
                 return Err(self.failure(Broken::AvoidableLapse, detail));
             }
             unavoidable += 1;

@@ -23,7 +23,7 @@ pub struct Observation {
     pub in_flight: usize,
     /// Rows held in memory for whatever reason: waiting, tried, or on their way to the disk.
     pub rows: usize,
-    /// When a scan last succeeded.
+    /// Until when every due row has been looked for.
     pub scanned_at: Option<Timestamp>,
     /// Writes that were overtaken: harmless, and counted.
     pub conflicts: u64,
@@ -56,8 +56,8 @@ pub struct LineObservation {
 }
 
 impl Engine {
-    /// What is to be seen from outside.
-    pub fn observe(&self) -> Observation {
+    /// What is to be seen from outside at `now`.
+    pub fn observe(&self, now: Timestamp) -> Observation {
         let apps = self.apps.iter().map(|app| AppObservation {
             name: app.name.clone(),
             paused: app.paused.clone(),
@@ -80,7 +80,7 @@ impl Engine {
             skewed: self.skewed,
             in_flight: self.in_flight,
             rows: self.attempts.len(),
-            scanned_at: self.scanned_at,
+            scanned_at: if self.has_nothing_to_look_for(now) { Some(now) } else { self.scanned_at },
             conflicts: self.conflicts,
         }
     }

@@ -67,6 +67,13 @@ impl Engine {
         self.scanning.at = Some(self.scanning.at.map_or(at, |known| known.min(at)));
     }
 
+    /// The last scan told when the next row falls due, and that is to come.
+    pub(super) fn has_nothing_to_look_for(&self, now: Timestamp) -> bool {
+        let scanning = &self.scanning;
+        let is_scanning = scanning.under_way || scanning.retry_at.is_some();
+        self.scanned_at.is_some() && !is_scanning && scanning.at.is_none_or(|at| at > now)
+    }
+
     /// A row was written that is due at this instant: no scan so far has told of it.
     pub(super) fn changed(&mut self, due_at: Timestamp, now: Timestamp) {
         let until = self.scanning.until.unwrap_or(now);
@@ -104,8 +111,12 @@ impl Engine {
         if self.scanning.under_way || is_full || self.scanning.retry_at.is_some_and(|at| at > now) {
             return;
         }
-        self.scanning.retry_at = None;
-        if self.scanning.at.is_some_and(|at| at <= now) {
+        let failed = self.scanning.retry_at.take().is_some();
+        if let Some(at) = self.scanning.at.filter(|at| *at <= now) {
+            if !failed {
+                // Until then there was nothing to look for.
+                self.scanned_at = self.scanned_at.map(|scanned_at| scanned_at.max(at));
+            }
             self.released.clear();
             self.scanning.until = Some(now + TICK);
             self.scanning.at = None;

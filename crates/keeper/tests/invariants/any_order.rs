@@ -479,6 +479,6 @@ proptest! {
             prop_assert!(row.newcomer.is_none() && row.state == State::ACTIVE && row.proven, "{row:#?}");
         }
         prop_assert!(walk.engine.is_idle());
-        prop_assert_eq!(walk.engine.observe().rows, 0);
+        prop_assert_eq!(walk.engine.observe(walk.truth).rows, 0);
     }
 }

@@ -74,7 +74,7 @@ impl Bare {
 
     /// The promise: memory follows concurrency, never the population.
     fn check_bounds(&self) {
-        let seen = self.engine.observe();
+        let seen = self.engine.observe(self.now);
         assert!(seen.in_flight <= CONCURRENCY, "{}", seen.in_flight);
         for line in &seen.lines {
             assert!(line.queued <= QUEUED_MAX, "{line:?}");
@@ -147,7 +147,7 @@ fn row(number: usize, key: &SealedKey) -> Record {
 async fn invariant_9_memory_follows_concurrency_and_not_what_is_due() {
     let mut bare = Bare::new(100_000, DAY * 12).await;
     bare.tell(Event::Wake).await;
-    assert_eq!(bare.engine.observe().in_flight, CONCURRENCY);
+    assert_eq!(bare.engine.observe(bare.now).in_flight, CONCURRENCY);
     // Nothing comes back: nothing more is fetched.
     let scans = bare.scans;
     bare.sleep(START + HOUR).await;
@@ -157,7 +157,7 @@ async fn invariant_9_memory_follows_concurrency_and_not_what_is_due() {
         bare.fail_one().await;
     }
     assert!(bare.calls.len() <= CONCURRENCY);
-    let stuck = bare.engine.observe().rows;
+    let stuck = bare.engine.observe(bare.now).rows;
     assert!(stuck <= SETTLING_MAX + QUEUED_MAX * 2 + CONCURRENCY, "{stuck}");
     // And then it does: on it goes.
     for _ in 0..20 {
@@ -180,7 +180,7 @@ async fn invariant_9_nothing_due_costs_nothing() {
     assert!(soonest > START + DAY * 5);
     bare.sleep(soonest - TICK * 2).await;
     assert_eq!((bare.scans, bare.wakes), (first, 0), "it slept through");
-    assert_eq!(bare.engine.observe().rows, 0);
+    assert_eq!(bare.engine.observe(bare.now).rows, 0);
 }
 
 #[tokio::test]
@@ -249,6 +249,6 @@ async fn invariant_9_an_order_is_answered_although_ten_thousand_rows_wait() {
     );
     assert!(actions.iter().any(|action| matches!(action, Action::ReplyOrder(Waiter(1), _))));
     // What waited is given back, and nothing new is fetched.
-    let rows = bare.engine.observe().rows;
+    let rows = bare.engine.observe(bare.now).rows;
     assert!(rows <= CONCURRENCY, "{rows}");
 }

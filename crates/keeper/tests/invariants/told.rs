@@ -132,3 +132,17 @@ async fn invariant_10_keys_of_an_app_that_is_gone_stop_the_start_and_starve_nobo
     let scans = keyring.take_scans();
     assert!(scans < 200, "{scans} scans in two days");
 }
+
+#[tokio::test]
+async fn invariant_10_a_scheduler_that_cannot_look_for_due_keys_is_told_from_one_that_has_nothing_to_do() {
+    const LOOKED: &str = "storekeeper_scheduler_last_success_timestamp_seconds";
+    let world = World::new().await;
+    world.enroll("ada", DAY).await;
+    world.advance(DAY * 3 + HOUR).await;
+    let now = world.now().seconds() as f64;
+    assert_eq!(world.metric(LOOKED).await, now, "nothing is due before the eighth day");
+    world.keyring.memory.set_available(false);
+    world.advance(DAY * 12).await;
+    let behind = world.now().seconds() as f64 - world.metric(LOOKED).await;
+    assert!(behind > 86_400.0, "{behind} s behind");
+}
