@@ -39,35 +39,23 @@ CREATE TABLE population (
 
 -- One enrolled key. Instants are milliseconds since the epoch, days are days since the epoch.
 CREATE TABLE record (
-    place              INTEGER PRIMARY KEY,
-    id                 BLOB NOT NULL,     -- 16 bytes
-    app                INTEGER NOT NULL,
-    kind               INTEGER NOT NULL,  -- 0 collections, 1 purchase
-    user               TEXT NOT NULL,
-    slot               TEXT NOT NULL,
-    revision           INTEGER NOT NULL,
-    key_version        INTEGER NOT NULL,
-    proven             INTEGER NOT NULL,  -- 0, 1
-    witness            INTEGER NOT NULL,  -- 1: proven, active and nothing held against it
-    failing            INTEGER NOT NULL,  -- 1: the last attempt failed, or a refusal is held against one of its keys
-    failures           INTEGER NOT NULL,
-    issued_at          INTEGER NOT NULL,
-    not_before         INTEGER NOT NULL,
-    expires_at         INTEGER,           -- null when the claimed times are unusable
-    unusable_expires_at INTEGER,          -- then what was claimed
-    next_attempt_at    INTEGER,           -- null when none will be made
-    refused_since      INTEGER,
-    refused_count      INTEGER,
-    revoked_at         INTEGER,
-    last_used_day      INTEGER,
-    root_generation    INTEGER NOT NULL,
-    format             INTEGER NOT NULL,
-    fingerprint        BLOB NOT NULL,     -- 16 bytes
-    enrolled           BLOB,              -- 16 bytes; null: the key held is the one last handed in
-    certificate        BLOB NOT NULL,     -- 20 bytes of a thumbprint, or text
-    history            BLOB NOT NULL,
-    sealed             BLOB NOT NULL,
-    newcomer           BLOB               -- packed; null when none waits
+    place           INTEGER PRIMARY KEY,
+    id              BLOB NOT NULL,     -- 16 bytes
+    app             INTEGER NOT NULL,
+    kind            INTEGER NOT NULL,  -- 0 collections, 1 purchase
+    user            TEXT NOT NULL,
+    slot            TEXT NOT NULL,
+    revision        INTEGER NOT NULL,
+    witness         INTEGER NOT NULL,  -- 1: proven, active and nothing held against it
+    failing         INTEGER NOT NULL,  -- 1: the last attempt failed, or a refusal is held against one of its keys
+    issued_at       INTEGER NOT NULL,
+    expires_at      INTEGER,           -- null when the claimed times are unusable
+    next_attempt_at INTEGER,           -- null when none will be made
+    revoked_at      INTEGER,
+    last_used_day   INTEGER,
+    fingerprint     BLOB NOT NULL,     -- 16 bytes
+    body            BLOB NOT NULL,     -- all that no query looks at, packed
+    newcomer        BLOB               -- packed; null when none waits
 );
 
 -- By name. No renewal touches these two.

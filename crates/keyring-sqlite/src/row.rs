@@ -1,9 +1,10 @@
 //! A `Record` as a row of the table `record`, and back.
 
-use rusqlite::types::{ToSqlOutput, Value, ValueRef};
+use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Row, ToSql};
-use storekeeper_keyring::{Facets, History, KeyringError, Record, Refused, Revision, Sealed, SealedKey, State};
-use storekeeper_model::{CertificateId, Fingerprint, Identity, KeyId, KeyKind, Lifetime, Slot, Timestamp, UserName};
+use storekeeper_keyring::body::{self, Body};
+use storekeeper_keyring::{Facets, KeyringError, Record, Refused, Revision, SealedKey, State};
+use storekeeper_model::{Fingerprint, Identity, KeyId, KeyKind, Slot, Timestamp, UserName};
 
 use crate::error::{corrupt, in_use};
 use crate::names::Names;
@@ -12,9 +13,8 @@ use crate::newcomer;
 /// What a query has to select for [`decode`], in this order.
 macro_rules! columns {
     () => {
-        "id, app, kind, user, slot, revision, key_version, proven, failures, issued_at, not_before, expires_at, \
-         unusable_expires_at, next_attempt_at, refused_since, refused_count, revoked_at, last_used_day, \
-         root_generation, format, fingerprint, enrolled, certificate, history, sealed, newcomer"
+        "id, app, kind, user, slot, revision, issued_at, expires_at, next_attempt_at, revoked_at, last_used_day, \
+         fingerprint, body, newcomer"
     };
 }
 pub(crate) use columns;
@@ -58,31 +58,17 @@ impl<'a, 'c> Binder<'a, 'c> {
 
     /// Binds all that a renewal may change: `revision` to `newcomer` in the statements of `settle`.
     pub(crate) fn bind_changes(&mut self, record: &Record) -> rusqlite::Result<()> {
-        let SealedKey { fingerprint, certificate, lifetime, sealed } = &record.key;
-        let [issued_at, not_before, claimed_expires_at] = lifetime.claimed().map(Timestamp::millis);
-        let refused = record.state.refused();
+        let lifetime = &record.key.lifetime;
         self.bind(record.revision.number())?;
-        self.bind(record.key_version)?;
-        self.bind(record.proven)?;
         self.bind(bears_witness(record))?;
         self.bind(record.is_failing())?;
-        self.bind(record.failures)?;
-        self.bind(issued_at)?;
-        self.bind(not_before)?;
+        self.bind(lifetime.issued_at().millis())?;
         self.bind(lifetime.expires_at().map(Timestamp::millis))?;
-        self.bind((!lifetime.is_usable()).then_some(claimed_expires_at))?;
         self.bind(record.next_attempt_at.map(Timestamp::millis))?;
-        self.bind(refused.map(|refused| refused.since.millis()))?;
-        self.bind(refused.map(|refused| refused.count))?;
         self.bind(revoked_at(&record.state).map(Timestamp::millis))?;
         self.bind(record.last_used_day)?;
-        self.bind(sealed.root_generation)?;
-        self.bind(sealed.format)?;
-        self.bind(fingerprint.as_bytes().as_slice())?;
-        self.bind((record.enrolled != *fingerprint).then_some(record.enrolled.as_bytes().as_slice()))?;
-        self.bind(Certificate(certificate))?;
-        self.bind(record.history.packed())?;
-        self.bind(sealed.bytes.as_slice())?;
+        self.bind(record.key.fingerprint.as_bytes().as_slice())?;
+        self.bind(body::pack(record).as_slice())?;
         self.bind(record.newcomer.as_ref().map(newcomer::pack))
     }
 
@@ -99,57 +85,15 @@ fn revoked_at(state: &State) -> Option<Timestamp> {
     }
 }
 
-/// A certificate's name: 20 bytes where it is a thumbprint in upper-case hexadecimal, as `kid` is, else text.
-struct Certificate<'a>(&'a CertificateId);
-
-impl ToSql for Certificate<'_> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        let text = self.0.as_str().as_bytes();
-        Ok(match thumbprint(text) {
-            Some(bytes) => ToSqlOutput::Owned(Value::Blob(bytes.to_vec())),
-            None => ToSqlOutput::Borrowed(ValueRef::Text(text)),
-        })
-    }
-}
-
-fn thumbprint(text: &[u8]) -> Option<[u8; 20]> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
-    };
-    let (pairs, []) = text.as_chunks::<2>() else { return None };
-    let mut bytes = [0; 20];
-    if pairs.len() != bytes.len() {
-        return None;
-    }
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = digit(*high)? << 4 | digit(*low)?;
-    }
-    Some(bytes)
-}
-
-const HEX: &[u8; 16] = b"0123456789ABCDEF";
-
-fn certificate(value: ValueRef<'_>) -> Option<CertificateId> {
-    match value {
-        ValueRef::Text(text) => Some(CertificateId::new(std::str::from_utf8(text).ok()?)),
-        ValueRef::Blob(bytes) => {
-            let bytes: &[u8; 20] = bytes.try_into().ok()?;
-            let mut text = [0; 40];
-            for ([high, low], byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
-                (*high, *low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
-            }
-            Some(CertificateId::new(std::str::from_utf8(&text).ok()?))
-        }
-        _ => None,
-    }
-}
-
 /// Reads a row that selected [`columns`].
 pub(crate) fn decode(row: &Row<'_>, names: &Names) -> Result<Record, KeyringError> {
     let columns = Columns(row);
-    let record = Record {
+    let fingerprint = Fingerprint::from_bytes(columns.bytes(11, "fingerprint")?);
+    let issued_at = Timestamp::from_millis(columns.number(6)?);
+    let body =
+        body::unpack(columns.blob(12, "body")?, issued_at, columns.instant(7)?).ok_or_else(|| corrupt("body"))?;
+    let Body { lifetime, certificate, sealed, .. } = body;
+    Ok(Record {
         id: KeyId::from_bytes(columns.bytes(0, "id")?),
         identity: Identity {
             app: names.name(columns.number(1)?)?,
@@ -158,50 +102,24 @@ pub(crate) fn decode(row: &Row<'_>, names: &Names) -> Result<Record, KeyringErro
             slot: Slot::new(columns.str(4, "slot")?).map_err(|_| corrupt("slot"))?,
         },
         revision: Revision::from_number(columns.number(5)?),
-        key_version: columns.number(6)?,
-        proven: columns.number(7)?,
-        failures: columns.number(8)?,
-        next_attempt_at: columns.instant(13)?,
-        state: state(&columns)?,
-        last_used_day: columns.number(17)?,
-        key: SealedKey {
-            lifetime: lifetime(&columns)?,
-            fingerprint: Fingerprint::from_bytes(columns.bytes(20, "fingerprint")?),
-            certificate: certificate(columns.value(22)?).ok_or_else(|| corrupt("certificate"))?,
-            sealed: Sealed {
-                root_generation: columns.number(18)?,
-                format: columns.number(19)?,
-                bytes: columns.blob(24, "sealed key")?.to_vec(),
-            },
-        },
-        enrolled: match columns.value(21)? {
-            ValueRef::Null => Fingerprint::from_bytes(columns.bytes(20, "fingerprint")?),
-            _ => Fingerprint::from_bytes(columns.bytes(21, "enrolled")?),
-        },
-        history: History::unpack(columns.blob(23, "history")?).map_err(|_| corrupt("history"))?,
-        newcomer: match columns.value(25)? {
+        key_version: body.key_version,
+        proven: body.proven,
+        failures: body.failures,
+        next_attempt_at: columns.instant(8)?,
+        state: state(columns.instant(9)?, body.refused)?,
+        last_used_day: columns.number(10)?,
+        key: SealedKey { fingerprint, certificate, lifetime, sealed },
+        enrolled: body.enrolled.unwrap_or(fingerprint),
+        history: body.history,
+        newcomer: match columns.value(13)? {
             ValueRef::Null => None,
-            _ => Some(newcomer::unpack(columns.blob(25, "newcomer")?).ok_or_else(|| corrupt("newcomer"))?),
+            _ => Some(newcomer::unpack(columns.blob(13, "newcomer")?).ok_or_else(|| corrupt("newcomer"))?),
         },
-    };
-    Ok(record)
+    })
 }
 
-fn lifetime(columns: &Columns<'_, '_>) -> Result<Lifetime, KeyringError> {
-    let [issued_at, not_before] = [columns.number(9)?, columns.number(10)?].map(Timestamp::from_millis);
-    let expires_at = match columns.instant(11)? {
-        Some(usable) => usable,
-        None => columns.instant(12)?.ok_or_else(|| corrupt("times"))?,
-    };
-    Ok(Lifetime::new(issued_at, not_before, expires_at))
-}
-
-fn state(columns: &Columns<'_, '_>) -> Result<State, KeyringError> {
-    let refused = match (columns.instant(14)?, columns.number::<Option<u32>>(15)?) {
-        (Some(since), Some(count)) => Some(Refused { since, count }),
-        _ => None,
-    };
-    match (columns.instant(16)?, refused) {
+fn state(revoked_at: Option<Timestamp>, refused: Option<Refused>) -> Result<State, KeyringError> {
+    match (revoked_at, refused) {
         (None, refused) => Ok(State::Active { refused }),
         (Some(at), Some(refused)) => Ok(State::Revoked { at, refused }),
         (Some(_), None) => Err(corrupt("state")),
@@ -256,12 +174,12 @@ impl<'a, 'r> At<'a, 'r> {
 
     /// Its `exp`, where it is usable.
     pub(crate) fn expires_at(&self) -> Result<Option<i64>, KeyringError> {
-        self.0.number(11)
+        self.0.number(7)
     }
 
     /// Its next attempt.
     pub(crate) fn next_attempt_at(&self) -> Result<Option<i64>, KeyringError> {
-        self.0.number(13)
+        self.0.number(8)
     }
 }
 

@@ -11,24 +11,18 @@ use crate::names::Names;
 use crate::row::{Binder, counted, kind_number};
 
 const INSERT: &str = "-- settle::insert
-    INSERT INTO record (revision, key_version, proven, witness, failing, failures, issued_at, not_before, expires_at,
-        unusable_expires_at, next_attempt_at, refused_since, refused_count, revoked_at, last_used_day, root_generation,
-        format, fingerprint, enrolled, certificate, history, sealed, newcomer, id, app, kind, user, slot)
-    VALUES (:revision, :key_version, :proven, :witness, :failing, :failures, :issued_at, :not_before, :expires_at,
-        :unusable_expires_at, :next_attempt_at, :refused_since, :refused_count, :revoked_at, :last_used_day,
-        :root_generation, :format, :fingerprint, :enrolled, :certificate, :history, :sealed, :newcomer, :id, :app,
-        :kind, :user, :slot)
+    INSERT INTO record (revision, witness, failing, issued_at, expires_at, next_attempt_at, revoked_at, last_used_day,
+        fingerprint, body, newcomer, id, app, kind, user, slot)
+    VALUES (:revision, :witness, :failing, :issued_at, :expires_at, :next_attempt_at, :revoked_at, :last_used_day,
+        :fingerprint, :body, :newcomer, :id, :app, :kind, :user, :slot)
     ON CONFLICT (id) DO NOTHING";
 
 const UPDATE: &str = "-- settle::update
-    UPDATE record SET revision = :revision, key_version = :key_version, proven = :proven, witness = :witness,
-        failing = :failing, failures = :failures, issued_at = :issued_at, not_before = :not_before,
-        expires_at = :expires_at, unusable_expires_at = :unusable_expires_at, next_attempt_at = :next_attempt_at,
-        refused_since = :refused_since, refused_count = :refused_count, revoked_at = :revoked_at,
+    UPDATE record SET revision = :revision, witness = :witness, failing = :failing, issued_at = :issued_at,
+        expires_at = :expires_at, next_attempt_at = :next_attempt_at, revoked_at = :revoked_at,
         last_used_day = CASE WHEN :last_used_day > ifnull(last_used_day, :last_used_day - 1) THEN :last_used_day
             ELSE last_used_day END,
-        root_generation = :root_generation, format = :format, fingerprint = :fingerprint, enrolled = :enrolled,
-        certificate = :certificate, history = :history, sealed = :sealed, newcomer = :newcomer
+        fingerprint = :fingerprint, body = :body, newcomer = :newcomer
     WHERE id = :id AND revision = :expected_revision AND fingerprint = :expected_fingerprint";
 
 const FORGET: &str = "-- settle::forget
@@ -179,9 +173,9 @@ mod tests {
         connection.execute_batch(include_str!("../migrations/V1__record.sql")).unwrap();
         let names = |sql| {
             let statement = connection.prepare(sql).unwrap();
-            (1..=23).map(|at| statement.parameter_name(at).unwrap().to_owned()).collect::<Vec<_>>()
+            (1..=11).map(|at| statement.parameter_name(at).unwrap().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(names(INSERT), names(UPDATE));
-        assert_eq!(names(INSERT)[22], ":newcomer");
+        assert_eq!(names(INSERT)[10], ":newcomer");
     }
 }

@@ -1,6 +1,7 @@
 //! What keeping Store ID keys durably promises: the [`Keyring`] trait, the row it keeps, how keys are sealed in it, a
 //! reference backend in memory and the suite that every backend passes.
 
+pub mod body;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod error;
