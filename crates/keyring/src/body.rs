@@ -106,7 +106,7 @@ pub fn unpack(bytes: &[u8], issued_at: Timestamp, expires_at: Option<Timestamp>)
         true => CertificateId::new(text(&hexadecimal(take(rest)?))?),
         false => CertificateId::new(text(take_slice(rest)?)?),
     };
-    let history = History::unpack(take_slice(rest)?).ok()?;
+    let history = History::from_packed(take_slice(rest)?);
     let sealed = Sealed { root_generation, format, bytes: rest.to_vec() };
     let lifetime = Lifetime::new(issued_at, not_before, expires_at);
     let proven = is(PROVEN);

@@ -15,7 +15,7 @@ pub mod record;
 pub mod seal;
 
 pub use error::KeyringError;
-pub use history::{History, HistoryError, Outcome, OutcomeResult};
+pub use history::{History, Outcome, OutcomeResult};
 pub use keyring::{AppRow, Due, DueQuery, Keyring, Paused, Settled, WrappedRoot, Write};
 pub use memory::MemoryKeyring;
 pub use page::{Count, Page, PageQuery};

@@ -1,5 +1,7 @@
 //! The shapes of the answers, named as in the contract. Keys are written here and nowhere else.
 
+use std::io::Write as _;
+
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use storekeeper_keeper::{AppStats, KeyPage, KeyView, KindStats, LiveKey, SignedSpan, Stats};
@@ -106,26 +108,36 @@ impl KeyAnswer<'_> {
     /// Writes what serializing writes, each member after a comma. One key after the other is read all day long, and to
     /// look in sixteen constant names for characters to escape would take longer than to decrypt the key.
     fn write_members(&self, out: &mut Vec<u8>) {
-        let mut member = |name: &str, value: &dyn Fn(&mut Vec<u8>)| {
-            out.extend_from_slice(name.as_bytes());
-            value(out);
-        };
-        member(",\"app\":", &|out| write(&self.app, out));
-        member(",\"user\":", &|out| write(&self.user, out));
-        member(",\"slot\":", &|out| write(&self.slot, out));
-        member(",\"kind\":", &|out| write(&self.kind, out));
-        member(",\"state\":", &|out| write(&self.state, out));
-        member(",\"proven\":", &|out| write(&self.proven, out));
-        member(",\"refused_since\":", &|out| write(&self.refused_since, out));
-        member(",\"key_version\":", &|out| write(&self.key_version, out));
-        member(",\"fingerprint\":", &|out| write(&self.fingerprint, out));
-        member(",\"certificate\":", &|out| write(&self.certificate, out));
-        member(",\"issued_at\":", &|out| write(&self.issued_at, out));
-        member(",\"expires_at\":", &|out| write(&self.expires_at, out));
-        member(",\"renew_at\":", &|out| write(&self.renew_at, out));
+        member(",\"app\":", &self.app, out);
+        member(",\"user\":", &self.user, out);
+        member(",\"slot\":", &self.slot, out);
+        member(",\"kind\":", &self.kind, out);
+        member(",\"state\":", &self.state, out);
+        member(",\"proven\":", &self.proven, out);
+        instant(",\"refused_since\":", self.refused_since, out);
+        member(",\"key_version\":", &self.key_version, out);
+        member(",\"fingerprint\":", &self.fingerprint, out);
+        member(",\"certificate\":", &self.certificate, out);
+        instant(",\"issued_at\":", Some(self.issued_at), out);
+        instant(",\"expires_at\":", self.expires_at, out);
+        instant(",\"renew_at\":", self.renew_at, out);
         if let Some(newcomer) = self.newcomer {
-            member(",\"newcomer\":", &|out| write(&newcomer, out));
+            member(",\"newcomer\":", &newcomer, out);
         }
+    }
+}
+
+fn member(name: &str, value: &impl Serialize, out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    write(value, out);
+}
+
+/// The text of an instant has nothing to escape either.
+fn instant(name: &str, at: Option<Timestamp>, out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    match at {
+        Some(at) => write!(out, "\"{at}\"").expect("memory takes it"),
+        None => out.extend_from_slice(b"null"),
     }
 }
 

@@ -16,6 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::api::Api;
 use crate::call::Call;
 use crate::caller::Scope;
+use crate::keys;
 use crate::problem::Problem;
 
 /// Which listener a request came to.
@@ -43,7 +44,7 @@ pub(crate) enum RouteLabel {
     Unknown,
     /// The router found it.
     Matched(MatchedPath),
-    /// It was known without asking the router.
+    /// That of a live key, known without asking the router.
     Known(&'static str),
 }
 
@@ -90,11 +91,19 @@ struct Labels {
     status: u32,
 }
 
+impl Labels {
+    fn of(listener: Listener, route: RouteLabel, method: &Method, status: StatusCode) -> Self {
+        Self { listener: listener.as_str(), route, method: method_label(method), status: status.as_u16().into() }
+    }
+}
+
 /// The families of HTTP.
 #[derive(Debug)]
 pub(crate) struct HttpMetrics {
     registry: Registry,
     durations: Family<Labels, Histogram>,
+    /// Of live keys handed out: looked up once, not for each of them.
+    handed_out: Histogram,
 }
 
 impl Default for HttpMetrics {
@@ -107,7 +116,10 @@ impl Default for HttpMetrics {
             Unit::Seconds,
             durations.clone(),
         );
-        Self { registry, durations }
+        let route = RouteLabel::Known(keys::ROUTE);
+        let labels = Labels::of(Listener::Data, route, &Method::GET, StatusCode::OK);
+        let handed_out = durations.get_or_create(&labels).clone();
+        Self { registry, durations, handed_out }
     }
 }
 
@@ -121,8 +133,10 @@ impl HttpMetrics {
         status: StatusCode,
         duration: Duration,
     ) {
-        let labels =
-            Labels { listener: listener.as_str(), route, method: method_label(method), status: status.as_u16().into() };
+        if matches!(route, RouteLabel::Known(_)) && status == StatusCode::OK {
+            return self.handed_out.observe(duration.as_secs_f64());
+        }
+        let labels = Labels::of(listener, route, method, status);
         self.durations.get_or_create(&labels).observe(duration.as_secs_f64());
     }
 
