@@ -86,7 +86,10 @@ fn read(reader: &Reader, query: &DueQuery, ranked: &mut Ranked) -> Result<Due, K
                 due.more = true;
                 break;
             }
-            Some(record) => due.records.push(record),
+            Some(record) => {
+                reader.whereabouts.note(record.id, risk.place);
+                due.records.push(record);
+            }
             None if is_due => {}
             None => gone.push(risk),
         }

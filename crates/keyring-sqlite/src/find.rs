@@ -9,15 +9,24 @@ use crate::row::{At, columns, decode};
 
 /// Rows by id, in the order asked for.
 pub(crate) fn find(reader: &Reader, ids: &[KeyId]) -> Result<Vec<Option<Record>>, KeyringError> {
-    let sql = concat!("-- find::find\nSELECT ", columns!(), " FROM record WHERE id = :id");
+    let mut places = Places::new(reader)?;
+    let mut find_one = |id: &KeyId| {
+        let known = match reader.whereabouts.place(*id) {
+            Some(place) => places.read(place, |at| Ok(at.id()? == *id))?,
+            None => None,
+        };
+        if known.is_some() { Ok(known) } else { by_id(reader, *id) }
+    };
+    ids.iter().map(&mut find_one).collect()
+}
+
+fn by_id(reader: &Reader, id: KeyId) -> Result<Option<Record>, KeyringError> {
+    let sql = concat!("-- find::by_id\nSELECT ", columns!(), ", place FROM record WHERE id = :id");
     let mut statement = reader.connection.prepare_cached(sql).map_err(|error| in_use(&error))?;
-    let mut records = Vec::with_capacity(ids.len());
-    for id in ids {
-        let mut rows = statement.query([id.as_bytes().as_slice()]).map_err(|error| in_use(&error))?;
-        let row = rows.next().map_err(|error| in_use(&error))?;
-        records.push(row.map(|row| decode(row, &reader.names)).transpose()?);
-    }
-    Ok(records)
+    let mut rows = statement.query([id.as_bytes().as_slice()]).map_err(|error| in_use(&error))?;
+    let Some(row) = rows.next().map_err(|error| in_use(&error))? else { return Ok(None) };
+    reader.whereabouts.note(id, At::row(row).place()?);
+    decode(row, &reader.names).map(Some)
 }
 
 /// Every row of a player.

@@ -14,6 +14,8 @@ use crate::backlog::Backlog;
 use crate::lock::FileLock;
 use crate::names::Names;
 use crate::reader::{Finders, Readers};
+use crate::shared::Shared;
+use crate::whereabouts::Whereabouts;
 use crate::writer::{AfterCommit, Writer};
 use crate::{Options, apps, count, due, find, page, schema, witness};
 
@@ -53,11 +55,12 @@ impl SqliteKeyring {
         let connection = schema::open_writer(path, options)?;
         let names = Names::default();
         names.load(&connection)?;
-        let finders = Arc::new(Finders::open(path, options, &names)?);
-        let readers = Readers::start(path, options, &names)?;
+        let shared = Shared { names, whereabouts: Arc::new(Whereabouts::new(options.whereabouts)) };
+        let finders = Arc::new(Finders::open(path, options, &shared)?);
+        let readers = Readers::start(path, options, &shared)?;
         let backlog = Arc::new(Backlog::new(options.backlog_rows));
         let after_commit = AfterCommit { finders: Arc::clone(&finders), backlog: Arc::clone(&backlog) };
-        let writer = Writer::start(connection, names, after_commit, path, options, lock)
+        let writer = Writer::start(connection, shared, after_commit, path, options, lock)
             .map_err(|error| KeyringError::Unreachable(format!("no thread: {error}")))?;
         Ok(Self { finders, backlog, readers, writer })
     }

@@ -16,6 +16,8 @@ mod reader;
 mod row;
 mod schema;
 mod settle;
+mod shared;
+mod whereabouts;
 mod witness;
 mod writer;
 

@@ -15,6 +15,8 @@ pub struct Options {
     pub finder_map_kib: u32,
     /// When more is due than is asked for, the order of this many rows is kept until the next call.
     pub backlog_rows: usize,
+    /// The places in the table of this many rows are remembered, 16 bytes for each.
+    pub whereabouts: usize,
     /// Connections for finding rows by id, each used by one thread at a time.
     pub finders: usize,
     /// Threads for everything else that reads.
@@ -32,6 +34,7 @@ impl Default for Options {
             reader_cache_kib: 2 * 1024,
             finder_map_kib: 128 * 1024,
             backlog_rows: 128 * 1024,
+            whereabouts: 256 * 1024,
             finders: 4,
             readers: 2,
             pages_max: None,

@@ -14,19 +14,24 @@ use crate::Options;
 use crate::error::{closed, in_use};
 use crate::names::Names;
 use crate::schema::open_reader;
+use crate::shared::Shared;
+use crate::whereabouts::Whereabouts;
 
-/// A connection that reads, and the names it needs to understand rows.
+/// A connection that reads, and what it needs to find and understand rows.
 #[derive(Debug)]
 pub(crate) struct Reader {
     /// Read-only.
     pub(crate) connection: Connection,
     /// Shared with the writer.
     pub(crate) names: Names,
+    /// Shared with the writer.
+    pub(crate) whereabouts: Arc<Whereabouts>,
 }
 
 impl Reader {
-    fn open(path: &Path, options: &Options, names: &Names, map_kib: u32) -> Result<Self, KeyringError> {
-        Ok(Self { connection: open_reader(path, options, map_kib)?, names: names.clone() })
+    fn open(path: &Path, options: &Options, shared: &Shared, map_kib: u32) -> Result<Self, KeyringError> {
+        let Shared { names, whereabouts } = shared.clone();
+        Ok(Self { connection: open_reader(path, options, map_kib)?, names, whereabouts })
     }
 
     fn execute(&self, sql: &str) -> Result<(), KeyringError> {
@@ -60,10 +65,10 @@ struct Finder {
 
 impl Finders {
     /// Opens all connections.
-    pub(crate) fn open(path: &Path, options: &Options, names: &Names) -> Result<Self, KeyringError> {
+    pub(crate) fn open(path: &Path, options: &Options, shared: &Shared) -> Result<Self, KeyringError> {
         let open = |_| {
             Ok(Mutex::new(Some(Finder {
-                reader: Reader::open(path, options, names, options.finder_map_kib)?,
+                reader: Reader::open(path, options, shared, options.finder_map_kib)?,
                 snapshot: None,
             })))
         };
@@ -144,12 +149,12 @@ pub(crate) struct Readers {
 
 impl Readers {
     /// Opens the connections and starts a thread for each.
-    pub(crate) fn start(path: &Path, options: &Options, names: &Names) -> Result<Self, KeyringError> {
+    pub(crate) fn start(path: &Path, options: &Options, shared: &Shared) -> Result<Self, KeyringError> {
         let (tasks, waiting) = mpsc::channel::<Task>();
         let waiting = Arc::new(Mutex::new(waiting));
         let mut threads = Vec::new();
         for _ in 0..options.readers.max(1) {
-            let (reader, waiting) = (Reader::open(path, options, names, 0)?, Arc::clone(&waiting));
+            let (reader, waiting) = (Reader::open(path, options, shared, 0)?, Arc::clone(&waiting));
             let run = move || {
                 while let Some(task) = next(&waiting) {
                     task(&reader);

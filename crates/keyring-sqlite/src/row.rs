@@ -177,6 +177,11 @@ impl<'a, 'r> At<'a, 'r> {
         self.0.number(7)
     }
 
+    /// Its place, which has to be selected behind [`columns`].
+    pub(crate) fn place(&self) -> Result<i64, KeyringError> {
+        self.0.number(14)
+    }
+
     /// Its next attempt.
     pub(crate) fn next_attempt_at(&self) -> Result<Option<i64>, KeyringError> {
         self.0.number(8)

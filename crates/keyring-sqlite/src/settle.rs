@@ -7,8 +7,8 @@ use rusqlite::{CachedStatement, Connection};
 use storekeeper_keyring::{Expected, Facets, Record, Settled, Write};
 use storekeeper_model::{Identity, KeyId};
 
-use crate::names::Names;
 use crate::row::{Binder, counted, kind_number};
+use crate::shared::Shared;
 
 const INSERT: &str = "-- settle::insert
     INSERT INTO record (revision, witness, failing, issued_at, expires_at, next_attempt_at, revoked_at, last_used_day,
@@ -17,13 +17,28 @@ const INSERT: &str = "-- settle::insert
         :fingerprint, :body, :newcomer, :id, :app, :kind, :user, :slot)
     ON CONFLICT (id) DO NOTHING";
 
-const UPDATE: &str = "-- settle::update
+macro_rules! update {
+    ($name:literal, $by:literal) => {
+        concat!(
+            "-- settle::",
+            $name,
+            "
     UPDATE record SET revision = :revision, witness = :witness, failing = :failing, issued_at = :issued_at,
         expires_at = :expires_at, next_attempt_at = :next_attempt_at, revoked_at = :revoked_at,
         last_used_day = CASE WHEN :last_used_day > ifnull(last_used_day, :last_used_day - 1) THEN :last_used_day
             ELSE last_used_day END,
         fingerprint = :fingerprint, body = :body, newcomer = :newcomer
-    WHERE id = :id AND revision = :expected_revision AND fingerprint = :expected_fingerprint";
+    WHERE ",
+            $by,
+            " = :id AND revision = :expected_revision AND fingerprint = :expected_fingerprint"
+        )
+    };
+}
+
+const UPDATE: &str = update!("update", "id");
+
+/// The `+` keeps SQLite from going through the index of ids.
+const UPDATE_AT: &str = concat!(update!("update_at", "+id"), " AND place = :place");
 
 const FORGET: &str = "-- settle::forget
     DELETE FROM record WHERE id = :id AND revision = :expected_revision AND fingerprint = :expected_fingerprint";
@@ -41,9 +56,10 @@ const NOTE_USED: &str = "-- settle::note_used
 /// The statements of one transaction, and what they changed in the counts so far.
 pub(crate) struct Group<'c> {
     connection: &'c Connection,
-    names: &'c Names,
+    shared: &'c Shared,
     insert: CachedStatement<'c>,
     update: CachedStatement<'c>,
+    update_at: CachedStatement<'c>,
     counts: HashMap<(i64, i64), Change>,
 }
 
@@ -62,9 +78,10 @@ impl Change {
 
 impl<'c> Group<'c> {
     /// Prepares a group; the transaction is the caller's.
-    pub(crate) fn new(connection: &'c Connection, names: &'c Names) -> rusqlite::Result<Self> {
-        let (insert, update) = (connection.prepare_cached(INSERT)?, connection.prepare_cached(UPDATE)?);
-        Ok(Self { connection, names, insert, update, counts: HashMap::new() })
+    pub(crate) fn new(connection: &'c Connection, shared: &'c Shared) -> rusqlite::Result<Self> {
+        let prepare = |sql| connection.prepare_cached(sql);
+        let [insert, update, update_at] = [prepare(INSERT)?, prepare(UPDATE)?, prepare(UPDATE_AT)?];
+        Ok(Self { connection, shared, insert, update, update_at, counts: HashMap::new() })
     }
 
     /// Makes one write. The app of a row that is put must have its number by now.
@@ -94,22 +111,35 @@ impl<'c> Group<'c> {
         if binder.execute()? == 0 {
             return Ok(Settled::Conflict);
         }
+        self.shared.whereabouts.note(record.id, self.connection.last_insert_rowid());
         self.count(&record.identity, &[(record.facets(), 1)])?;
         Ok(Settled::Done(record.revision))
     }
 
     fn update(&mut self, expected: &Expected, before: Facets, record: &Record) -> rusqlite::Result<Settled> {
-        let mut binder = Binder::new(&mut self.update);
-        binder.bind_changes(record)?;
-        bind_expected(&mut binder, record.id, expected)?;
-        if binder.execute()? == 0 {
-            return Ok(Settled::Conflict);
+        if !self.updates_at_its_place(expected, record)? {
+            let mut binder = Binder::new(&mut self.update);
+            binder.bind_changes(record)?;
+            bind_expected(&mut binder, record.id, expected)?;
+            if binder.execute()? == 0 {
+                return Ok(Settled::Conflict);
+            }
         }
         let after = record.facets();
         if before != after {
             self.count(&record.identity, &[(before, -1), (after, 1)])?;
         }
         Ok(Settled::Done(record.revision))
+    }
+
+    /// Whether the row stood where it was last seen, and was as expected.
+    fn updates_at_its_place(&mut self, expected: &Expected, record: &Record) -> rusqlite::Result<bool> {
+        let Some(place) = self.shared.whereabouts.place(record.id) else { return Ok(false) };
+        let mut binder = Binder::new(&mut self.update_at);
+        binder.bind_changes(record)?;
+        bind_expected(&mut binder, record.id, expected)?;
+        binder.bind(place)?;
+        Ok(binder.execute()? > 0)
     }
 
     fn forget(
@@ -131,7 +161,7 @@ impl<'c> Group<'c> {
     }
 
     fn app(&self, identity: &Identity) -> rusqlite::Result<i64> {
-        self.names.number(&identity.app).ok_or(rusqlite::Error::QueryReturnedNoRows)
+        self.shared.names.number(&identity.app).ok_or(rusqlite::Error::QueryReturnedNoRows)
     }
 
     fn count(&mut self, identity: &Identity, changes: &[(Facets, i64)]) -> rusqlite::Result<()> {
@@ -176,6 +206,19 @@ mod tests {
             (1..=11).map(|at| statement.parameter_name(at).unwrap().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(names(INSERT), names(UPDATE));
+        assert_eq!(names(INSERT), names(UPDATE_AT));
         assert_eq!(names(INSERT)[10], ":newcomer");
+    }
+
+    #[test]
+    fn a_row_whose_place_is_known_is_not_looked_up_by_its_id() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(include_str!("../migrations/V1__record.sql")).unwrap();
+        let plan = |sql| {
+            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            statement.raw_query().next().unwrap().unwrap().get::<_, String>(3).unwrap()
+        };
+        assert!(plan(UPDATE).contains("INDEX record_id (id=?)"), "{}", plan(UPDATE));
+        assert!(plan(UPDATE_AT).contains("INTEGER PRIMARY KEY (rowid=?)"), "{}", plan(UPDATE_AT));
     }
 }

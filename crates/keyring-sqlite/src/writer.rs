@@ -14,9 +14,9 @@ use crate::apps::{insert_root, save_app};
 use crate::backlog::Backlog;
 use crate::error::{again, closed, in_use};
 use crate::lock::{FileLock, beside};
-use crate::names::Names;
 use crate::reader::Finders;
 use crate::settle::Group;
+use crate::shared::Shared;
 
 /// How many groups may wait before a caller has to.
 const WAITING_MAX: usize = 1024;
@@ -72,7 +72,7 @@ impl Writer {
     /// Starts the thread. It gives `lock` back when it ends.
     pub(crate) fn start(
         connection: Connection,
-        names: Names,
+        shared: Shared,
         after_commit: AfterCommit,
         path: &Path,
         options: &Options,
@@ -86,7 +86,7 @@ impl Writer {
             checkpoint_pages: options.checkpoint_pages.into(),
 
             connection,
-            names,
+            shared,
             log: beside(path, "-wal"),
             log_bytes_max,
             group_max: options.group_max,
@@ -162,7 +162,7 @@ const UNPOISONED: &str = "nothing panics while it holds the lock";
 
 struct Worker {
     connection: Connection,
-    names: Names,
+    shared: Shared,
     after_commit: AfterCommit,
     log: PathBuf,
     checkpoint_pages: i64,
@@ -215,7 +215,7 @@ impl Worker {
     fn commit(&self, jobs: &[Job]) -> Result<Vec<Made>, KeyringError> {
         // Numbers for the names of apps are made outside the transaction: they outlive its failure.
         for name in jobs.iter().flat_map(|job| job.request.apps()) {
-            self.names.number_or_new(&self.connection, name)?;
+            self.shared.names.number_or_new(&self.connection, name)?;
         }
         self.execute("-- writer::commit\nBEGIN IMMEDIATE")?;
         let made = self.make(jobs).map_err(|error| in_use(&error))?;
@@ -224,7 +224,7 @@ impl Worker {
     }
 
     fn make(&self, jobs: &[Job]) -> rusqlite::Result<Vec<Made>> {
-        let mut group = Group::new(&self.connection, &self.names)?;
+        let mut group = Group::new(&self.connection, &self.shared)?;
         let mut made = Vec::with_capacity(jobs.len());
         for job in jobs {
             made.push(match &job.request {

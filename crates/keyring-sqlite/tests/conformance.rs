@@ -26,6 +26,7 @@ mod frugal {
             reader_cache_kib: 1,
             finder_map_kib: 8,
             backlog_rows: 60,
+            whereabouts: 3,
             finders: 1,
             readers: 1,
             pages_max: None,
