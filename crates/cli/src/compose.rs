@@ -20,9 +20,8 @@ use crate::exit::{CommandError, Exit};
 
 /// How many renewals are under way at once, unless a command says otherwise.
 pub const CONCURRENCY: usize = 64;
-/// How many rows are remembered, so that keys are served while the keyring is down. A keyring in this process is as near as
-/// memory and goes down with it: to remember its rows would only cost time.
-pub const CACHE_ROWS: usize = 0;
+/// How many rows are remembered, so that keys are served while the keyring is down.
+pub const CACHE_ROWS: usize = 10_000;
 /// The longest one exchange with the Store or Entra may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
