@@ -9,7 +9,6 @@ mod find;
 mod keyring;
 mod lock;
 mod names;
-mod newcomer;
 mod options;
 mod page;
 mod reader;

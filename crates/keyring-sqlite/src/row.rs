@@ -3,12 +3,11 @@
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Row, ToSql};
 use storekeeper_keyring::body::{self, Body};
-use storekeeper_keyring::{Facets, KeyringError, Record, Refused, Revision, SealedKey, State};
+use storekeeper_keyring::{Facets, KeyringError, Record, Refused, Revision, SealedKey, State, newcomer};
 use storekeeper_model::{Fingerprint, Identity, KeyId, KeyKind, Slot, Timestamp, UserName};
 
 use crate::error::{corrupt, in_use};
 use crate::names::Names;
-use crate::newcomer;
 
 /// What a query has to select for [`decode`], in this order.
 macro_rules! columns {

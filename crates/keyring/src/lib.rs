@@ -9,6 +9,7 @@ pub mod fold;
 pub mod history;
 pub mod keyring;
 pub mod memory;
+pub mod newcomer;
 pub mod pack;
 pub mod page;
 pub mod record;

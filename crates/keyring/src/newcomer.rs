@@ -1,15 +1,16 @@
-//! How a key that waits for proof is packed into the one column that is null in nearly every row.
+//! How a key that waits for proof is packed, for a backend's one column that is null in nearly every row.
 //!
 //! Big-endian: layout 1, fingerprint (16), `iat`, `nbf`, `exp` (8 each), root generation (2), format (1), refusals (4),
 //! refused since (8, when there are refusals), length of the certificate's name (1) and the name, sealed text.
 
-use storekeeper_keyring::{Newcomer, Refused, Sealed, SealedKey};
 use storekeeper_model::{CertificateId, Fingerprint, Lifetime, Timestamp};
+
+use crate::{Newcomer, Refused, Sealed, SealedKey};
 
 const LAYOUT: u8 = 1;
 
 /// Packs it for its column.
-pub(crate) fn pack(newcomer: &Newcomer) -> Vec<u8> {
+pub fn pack(newcomer: &Newcomer) -> Vec<u8> {
     let SealedKey { fingerprint, certificate, lifetime, sealed } = &newcomer.key;
     let mut bytes = Vec::with_capacity(128 + sealed.bytes.len());
     bytes.push(LAYOUT);
@@ -28,7 +29,7 @@ pub(crate) fn pack(newcomer: &Newcomer) -> Vec<u8> {
 }
 
 /// Undoes [`pack`]; `None` if this is not what it makes.
-pub(crate) fn unpack(mut bytes: &[u8]) -> Option<Newcomer> {
+pub fn unpack(mut bytes: &[u8]) -> Option<Newcomer> {
     let rest = &mut bytes;
     if take::<1>(rest)? != [LAYOUT] {
         return None;

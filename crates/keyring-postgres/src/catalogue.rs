@@ -1,0 +1,233 @@
+//! Every statement that is sent to the database. They name `bucket` in every predicate, take time as a parameter and use
+//! nothing that a distributed PostgreSQL lacks; a test holds each of them against these rules and looks at its plan.
+
+/// A statement; its first line names the function that sends it.
+pub type Statement = &'static str;
+
+/// What a query has to select for `row::decode`, in this order.
+macro_rules! columns {
+    () => {
+        "key.id, key.app, key.kind, key.user_name, key.slot, key.revision, key.issued_at, key.expires_at, \
+         key.next_attempt_at, key.revoked_at, key.last_used_day, key.fingerprint, key.body, key.newcomer"
+    };
+}
+
+/// Which tables there are: their version, and the oldest version that can work with them.
+pub const SCHEMA_FOUND: Statement = "-- schema::found
+    SELECT version, oldest_reader FROM schema WHERE bucket = 0";
+
+/// What each session is told first. Statements find rows by index, however young the statistics are; and a commit is
+/// durable when it returns, whatever the server was told (a stricter setting stands).
+pub const SESSION: Statement = "-- connect::session
+    SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;
+    SET default_transaction_isolation = 'read committed';
+    SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
+
+/// The numbers of all apps.
+pub const NAMES_LOAD: Statement = "-- names::load
+    SELECT number, name FROM app WHERE bucket = 0";
+
+/// Gives an app its number; does nothing if somebody else was faster.
+pub const NAMES_ADD: Statement = "-- names::add
+    INSERT INTO app (bucket, number, name)
+    SELECT 0, coalesce(max(number), 0) + 1, $1::text FROM app WHERE bucket = 0
+    ON CONFLICT DO NOTHING";
+
+/// Rows by bucket and id.
+pub const FIND: Statement = concat!(
+    "-- find::find
+    SELECT ",
+    columns!(),
+    " FROM unnest($1::smallint[], $2::bytea[]) AS asked (bucket, id)
+    JOIN key ON key.bucket = asked.bucket AND key.id = asked.id"
+);
+
+/// All rows of a player.
+pub const FIND_OF_USER: Statement = concat!(
+    "-- find::of_user
+    SELECT ",
+    columns!(),
+    " FROM key WHERE bucket BETWEEN $1 AND $2 AND user_name = $3 AND app = $4 ORDER BY id"
+);
+
+/// The first of what is due in the order of risk.
+pub const DUE_WAITING: Statement = "-- due::waiting
+    SELECT id, expires_at FROM key
+    WHERE bucket BETWEEN $1 AND $2 AND next_attempt_at <= $3 AND app * 2 + kind <> ALL ($4::integer[])
+    ORDER BY expires_at NULLS FIRST, id LIMIT $5";
+
+/// The first of what a wrong clock has sent too far away.
+pub const DUE_IMPOSSIBLE: Statement = "-- due::impossible
+    SELECT id, expires_at FROM key
+    WHERE bucket BETWEEN $1 AND $2 AND failing AND next_attempt_at > $3 AND app * 2 + kind <> ALL ($4::integer[])
+    ORDER BY expires_at NULLS FIRST, id LIMIT $5";
+
+/// The next attempt that is not yet due, nor impossible.
+pub const DUE_NEXT: Statement = "-- due::next
+    SELECT next_attempt_at FROM key
+    WHERE bucket BETWEEN $1 AND $2 AND next_attempt_at > $3 AND NOT (failing AND next_attempt_at > $4)
+    ORDER BY next_attempt_at LIMIT 1";
+
+/// Who can bear witness among the first rows to be due.
+pub const WITNESSES: Statement = "-- witness::witnesses
+    SELECT id FROM (
+        SELECT id, app, witness, expires_at, next_attempt_at FROM key
+        WHERE bucket BETWEEN $1 AND $2 AND next_attempt_at IS NOT NULL
+        ORDER BY next_attempt_at LIMIT $3) AS key
+    WHERE app = $4 AND witness AND expires_at > $5 AND id <> $6
+    ORDER BY next_attempt_at LIMIT $7";
+
+/// Some rows behind a cursor, in order, and whether each is asked for.
+pub const PAGE: Statement = "-- page::page
+    SELECT id, ($4::integer IS NULL OR app = $4) AND ($5::boolean IS NULL OR (revoked_at IS NOT NULL) = $5)
+        AND ($6::bigint IS NULL OR coalesce(expires_at <= $6, false))
+        AND ($7::bigint IS NULL OR coalesce(expires_at > $7, true))
+        AND ($8::bigint IS NULL OR coalesce(next_attempt_at < $8, false))
+    FROM key WHERE (bucket, id) > ($1, $2) ORDER BY bucket, id LIMIT $3";
+
+/// The same among revoked rows.
+pub const PAGE_REVOKED: Statement = "-- page::revoked
+    SELECT id, ($4::integer IS NULL OR app = $4) AND ($5::boolean IS NULL OR (revoked_at IS NOT NULL) = $5)
+        AND ($6::bigint IS NULL OR coalesce(expires_at <= $6, false))
+        AND ($7::bigint IS NULL OR coalesce(expires_at > $7, true))
+        AND ($8::bigint IS NULL OR coalesce(next_attempt_at < $8, false))
+    FROM key WHERE revoked_at IS NOT NULL AND (bucket, id) > ($1, $2) ORDER BY bucket, id LIMIT $3";
+
+/// The counts that are kept.
+pub const COUNT_POPULATION: Statement = "-- count::population
+    SELECT app, kind, sum(total)::bigint, sum(revoked)::bigint, sum(refused)::bigint, sum(unproven)::bigint
+    FROM population WHERE bucket BETWEEN $1 AND $2 GROUP BY app, kind HAVING sum(total) > 0";
+
+/// What has lapsed and what is late, of the rows whose next attempt is due.
+pub const COUNT_WAITING: Statement = "-- count::waiting
+    SELECT app, kind, count(*) FILTER (WHERE expires_at <= $3),
+        count(*) FILTER (WHERE (expires_at IS NULL OR expires_at > $3) AND next_attempt_at < $3)
+    FROM key WHERE bucket BETWEEN $1 AND $2 AND next_attempt_at <= $3 AND revoked_at IS NULL
+        AND (NOT lapsing OR expires_at IS NULL OR expires_at > $3)
+    GROUP BY app, kind";
+
+/// What has lapsed, of the rows whose next attempt comes after that.
+pub const COUNT_LAPSING: Statement = "-- count::lapsing
+    SELECT app, kind, count(*) FROM key
+    WHERE bucket BETWEEN $1 AND $2 AND lapsing AND expires_at <= $3
+    GROUP BY app, kind";
+
+/// What is past its deadline, of the rows whose next attempt comes within twelve days of `iat`.
+pub const COUNT_OVERDUE: Statement = "-- count::overdue
+    SELECT key.app, key.kind, count(*) FROM key
+    JOIN unnest($5::integer[], $6::bigint[]) AS deadline (app, issued_before) ON deadline.app = key.app
+    WHERE key.bucket BETWEEN $1 AND $2 AND key.next_attempt_at <= $4 AND key.revoked_at IS NULL AND NOT key.aging
+        AND key.issued_at < deadline.issued_before AND (key.expires_at IS NULL OR key.expires_at > $3)
+    GROUP BY key.app, key.kind";
+
+/// The same of all others.
+pub const COUNT_AGING: Statement = "-- count::aging
+    SELECT key.app, key.kind, count(*) FROM key
+    JOIN unnest($5::integer[], $6::bigint[]) AS deadline (app, issued_before) ON deadline.app = key.app
+    WHERE key.bucket BETWEEN $1 AND $2 AND key.aging AND key.issued_at < $4
+        AND key.issued_at < deadline.issued_before AND (key.expires_at IS NULL OR key.expires_at > $3)
+    GROUP BY key.app, key.kind";
+
+/// Every saved app.
+pub const APPS: Statement = "-- apps::apps
+    SELECT name, client_id, paused_reason, paused_detail, paused_since, evidence_since, condemned_day, condemned
+    FROM app WHERE bucket = 0 AND client_id IS NOT NULL ORDER BY name";
+
+/// What is known of an app, whose name has its number by now.
+pub const APPS_SAVE: Statement = "-- apps::save
+    UPDATE app SET client_id = $2, paused_reason = $3, paused_detail = $4, paused_since = $5, evidence_since = $6,
+        condemned_day = $7, condemned = $8
+    WHERE bucket = 0 AND name = $1";
+
+/// Every root.
+pub const ROOTS: Statement = "-- apps::roots
+    SELECT generation, wrapped, created_at FROM root WHERE bucket = 0 ORDER BY generation";
+
+/// A new root; does nothing if there is one of this generation.
+pub const ROOTS_ADD: Statement = "-- apps::add_root
+    INSERT INTO root (bucket, generation, wrapped, created_at) VALUES (0, $1, $2, $3)
+    ON CONFLICT (bucket, generation) DO NOTHING";
+
+/// New rows; answers the ids of those that were new.
+pub const SETTLE_INSERT: Statement = "-- settle::insert
+    INSERT INTO key (bucket, id, revision, witness, failing, lapsing, aging, issued_at, expires_at, next_attempt_at,
+        revoked_at, last_used_day, fingerprint, body, newcomer, app, kind, user_name, slot)
+    SELECT bucket, id, revision, witness, failing, lapsing, aging, issued_at, expires_at, next_attempt_at,
+        revoked_at, last_used_day, fingerprint, body, newcomer, app, kind, user_name, slot
+    FROM unnest($1::smallint[], $2::bytea[], $3::bigint[], $4::boolean[], $5::boolean[], $6::boolean[], $7::boolean[],
+        $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::integer[], $13::bytea[], $14::bytea[],
+        $15::bytea[], $16::integer[], $17::smallint[], $18::bytea[], $19::bytea[])
+        AS new (bucket, id, revision, witness, failing, lapsing, aging, issued_at, expires_at, next_attempt_at,
+        revoked_at, last_used_day, fingerprint, body, newcomer, app, kind, user_name, slot)
+    ON CONFLICT (bucket, id) DO NOTHING RETURNING id";
+
+/// Rows in the place of those expected; answers the ids of those that still stood.
+pub const SETTLE_UPDATE: Statement = "-- settle::update
+    UPDATE key SET revision = new.revision, witness = new.witness, failing = new.failing, lapsing = new.lapsing,
+        aging = new.aging, issued_at = new.issued_at, expires_at = new.expires_at,
+        next_attempt_at = new.next_attempt_at, revoked_at = new.revoked_at,
+        last_used_day = greatest(key.last_used_day, new.last_used_day), fingerprint = new.fingerprint,
+        body = new.body, newcomer = new.newcomer
+    FROM unnest($1::smallint[], $2::bytea[], $3::bigint[], $4::boolean[], $5::boolean[], $6::boolean[], $7::boolean[],
+        $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::integer[], $13::bytea[], $14::bytea[],
+        $15::bytea[], $16::bigint[], $17::bytea[])
+        AS new (bucket, id, revision, witness, failing, lapsing, aging, issued_at, expires_at, next_attempt_at,
+        revoked_at, last_used_day, fingerprint, body, newcomer, expected_revision, expected_fingerprint)
+    WHERE key.bucket = new.bucket AND key.id = new.id AND key.revision = new.expected_revision
+        AND key.fingerprint = new.expected_fingerprint
+    RETURNING key.id";
+
+/// Removes the rows expected; answers the ids of those that still stood.
+pub const SETTLE_FORGET: Statement = "-- settle::forget
+    DELETE FROM key USING unnest($1::smallint[], $2::bytea[], $3::bigint[], $4::bytea[])
+        AS old (bucket, id, expected_revision, expected_fingerprint)
+    WHERE key.bucket = old.bucket AND key.id = old.id AND key.revision = old.expected_revision
+        AND key.fingerprint = old.expected_fingerprint
+    RETURNING key.id";
+
+/// Adds up what a group changed in the counts.
+pub const SETTLE_COUNT: Statement = "-- settle::count
+    INSERT INTO population (bucket, app, kind, total, revoked, refused, unproven)
+    SELECT bucket, app, kind, total, revoked, refused, unproven
+    FROM unnest($1::smallint[], $2::integer[], $3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+        AS change (bucket, app, kind, total, revoked, refused, unproven)
+    ON CONFLICT (bucket, app, kind) DO UPDATE SET total = population.total + excluded.total,
+        revoked = population.revoked + excluded.revoked, refused = population.refused + excluded.refused,
+        unproven = population.unproven + excluded.unproven";
+
+/// Notes the days on which keys were read.
+pub const SETTLE_NOTE_USED: Statement = "-- settle::note_used
+    UPDATE key SET last_used_day = used.day
+    FROM unnest($1::smallint[], $2::bytea[], $3::integer[]) AS used (bucket, id, day)
+    WHERE key.bucket = used.bucket AND key.id = used.id
+        AND (key.last_used_day IS NULL OR key.last_used_day < used.day)";
+
+/// All of them.
+pub const ALL: &[Statement] = &[
+    SCHEMA_FOUND,
+    SESSION,
+    NAMES_LOAD,
+    NAMES_ADD,
+    FIND,
+    FIND_OF_USER,
+    DUE_WAITING,
+    DUE_IMPOSSIBLE,
+    DUE_NEXT,
+    WITNESSES,
+    PAGE,
+    PAGE_REVOKED,
+    COUNT_POPULATION,
+    COUNT_WAITING,
+    COUNT_LAPSING,
+    COUNT_OVERDUE,
+    COUNT_AGING,
+    APPS,
+    APPS_SAVE,
+    ROOTS,
+    ROOTS_ADD,
+    SETTLE_INSERT,
+    SETTLE_UPDATE,
+    SETTLE_FORGET,
+    SETTLE_COUNT,
+    SETTLE_NOTE_USED,
+];

@@ -1,0 +1,243 @@
+//! One transaction for a group of requests: made again when it met another one or its connection was lost, and found
+//! out about when the connection was lost in the very commit.
+
+use std::collections::{HashMap, HashSet};
+
+use deadpool_postgres::Transaction;
+use storekeeper_keyring::{Record, Settled, Write};
+use storekeeper_model::KeyId;
+
+use crate::apps::{add_root, has_root, save_app};
+use crate::catalogue::FIND;
+use crate::database::{Database, discard};
+use crate::error::Fault;
+use crate::find::keys;
+use crate::row::decode_all;
+use crate::settle::{Plan, done, id_of, note_used};
+use crate::writer::{Made, Request};
+
+/// A transaction that met others this often in a row is given up for now.
+const ATTEMPTS_MAX: usize = 8;
+/// Rows of more writes than this that ended in doubt are no longer remembered.
+const DOUBTFUL_MAX: usize = 1 << 17;
+
+/// Commits groups, one at a time.
+pub(crate) struct Committer {
+    database: Database,
+    /// Rows whose last write was sent to be committed, and nobody knows whether it was.
+    doubtful: HashSet<KeyId>,
+}
+
+/// How an attempt ended without an answer.
+struct Failure {
+    fault: Fault,
+    /// What will have been made if the transaction was committed after all.
+    in_doubt: Option<Vec<Made>>,
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self { fault, in_doubt: None }
+    }
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Fault::from(error).into()
+    }
+}
+
+impl Committer {
+    pub(crate) fn new(database: Database) -> Self {
+        Self { database, doubtful: HashSet::new() }
+    }
+
+    /// Makes a group of requests durable; answers each in its place.
+    pub(crate) async fn commit(&mut self, requests: &[&Request]) -> Result<Vec<Made>, Fault> {
+        // Numbers for the names of apps are made outside the transaction: they outlive its failure.
+        for name in requests.iter().flat_map(|request| request.apps()) {
+            self.database.app_number_or_new(name).await?;
+        }
+        let writes = requests.iter().flat_map(|request| request.writes()).collect();
+        let plan = Plan::new(writes, &self.database.names)?;
+        let mut in_doubt = None;
+        let mut last = Fault::Closed;
+        for _ in 0..ATTEMPTS_MAX {
+            match self.attempt(&plan, requests, in_doubt.as_deref()).await {
+                Ok(made) => {
+                    self.settled(&plan);
+                    return Ok(made);
+                }
+                Err(failure) => {
+                    in_doubt = failure.in_doubt.or(in_doubt);
+                    last = failure.fault;
+                    let may_do_better = last.is_contended() || last.is_lost() && !matches!(last, Fault::Late);
+                    if !may_do_better {
+                        break;
+                    }
+                    tracing::debug!(fault = %last, "transaction is made again");
+                }
+            }
+        }
+        if in_doubt.is_some() {
+            self.remember(&plan);
+        }
+        Err(last)
+    }
+
+    fn settled(&mut self, plan: &Plan<'_>) {
+        if !self.doubtful.is_empty() {
+            let ids: HashSet<KeyId> = plan.writes().iter().map(|write| id_of(write)).collect();
+            self.doubtful.retain(|id| !ids.contains(id));
+        }
+    }
+
+    fn remember(&mut self, plan: &Plan<'_>) {
+        if self.doubtful.len() < DOUBTFUL_MAX {
+            self.doubtful.extend(plan.writes().iter().map(|write| id_of(write)));
+        }
+    }
+
+    async fn attempt(
+        &self,
+        plan: &Plan<'_>,
+        requests: &[&Request],
+        in_doubt: Option<&[Made]>,
+    ) -> Result<Vec<Made>, Failure> {
+        let mut connection = self.database.connection().await?;
+        let made = self
+            .database
+            .in_time(async {
+                let transaction = connection.transaction().await?;
+                Ok(self.in_transaction(transaction, plan, requests, in_doubt).await)
+            })
+            .await;
+        let failure = match made {
+            Ok(Ok(made)) => return Ok(made),
+            Ok(Err(failure)) => failure,
+            Err(fault) => fault.into(),
+        };
+        if failure.fault.is_lost() {
+            discard(connection);
+        }
+        Err(failure)
+    }
+
+    async fn in_transaction(
+        &self,
+        transaction: Transaction<'_>,
+        plan: &Plan<'_>,
+        requests: &[&Request],
+        in_doubt: Option<&[Made]>,
+    ) -> Result<Vec<Made>, Failure> {
+        let mut settled = plan.run(&transaction, &self.database.names).await?;
+        let used = requests.iter().flat_map(|request| request.used());
+        note_used(&transaction, used).await?;
+        self.recognise(&transaction, plan, &mut settled).await?;
+        let mut made = Vec::with_capacity(requests.len());
+        let mut rest = settled.into_iter();
+        for (place, request) in requests.iter().enumerate() {
+            made.push(match request {
+                Request::Settle(writes) => Made::Settled(rest.by_ref().take(writes.len()).collect()),
+                Request::NoteUsed(_) => Made::Saved,
+                Request::SaveApp(app) => save_app(&transaction, app).await.map(|()| Made::Saved)?,
+                Request::AddRoot(root) if add_root(&transaction, root).await? => Made::Saved,
+                Request::AddRoot(root) => {
+                    let was_ours = in_doubt.is_some_and(|before| matches!(before[place], Made::Saved));
+                    if was_ours && has_root(&transaction, root).await? { Made::Saved } else { Made::RootExists }
+                }
+            });
+        }
+        if let Some(before) = in_doubt
+            && self.was_committed(&transaction, plan, before, &made).await?
+        {
+            // What others wrote since may let more of it succeed now: that was not what was asked for.
+            transaction.rollback().await?;
+            return Ok(before.to_vec());
+        }
+        // From here on nobody knows, until the answer comes.
+        let committed = self.database.in_time(async { Ok(transaction.commit().await?) }).await;
+        committed.map(|()| made.clone()).map_err(|fault| {
+            let in_doubt = fault.leaves_doubt().then_some(made);
+            Failure { fault, in_doubt }
+        })
+    }
+
+    /// Writes that ended in doubt before, and were asked for again, are done if they stand there to the letter.
+    async fn recognise(
+        &self,
+        transaction: &Transaction<'_>,
+        plan: &Plan<'_>,
+        settled: &mut [Settled],
+    ) -> Result<(), Fault> {
+        let is_doubtful = |(place, write): &(usize, &&Write)| {
+            settled[*place] == Settled::Conflict && self.doubtful.contains(&id_of(write))
+        };
+        let places: Vec<usize> =
+            plan.writes().iter().enumerate().filter(is_doubtful).map(|(place, _)| place).collect();
+        let held = self.held(transaction, places.iter().map(|place| plan.writes()[*place])).await?;
+        for place in places {
+            if stands(plan.writes()[place], &held) {
+                settled[place] = done(plan.writes()[place]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an earlier attempt, which ended in doubt, was committed after all. It was not if one of its writes could
+    /// be made once more: all of them were made, or none.
+    async fn was_committed(
+        &self,
+        transaction: &Transaction<'_>,
+        plan: &Plan<'_>,
+        before: &[Made],
+        now: &[Made],
+    ) -> Result<bool, Fault> {
+        let (before, now) = (settled(before), settled(now));
+        let was_done = |place: &usize| before[*place] != Settled::Conflict;
+        let places: Vec<usize> = (0..before.len()).filter(was_done).collect();
+        if places.iter().any(|place| now[*place] != Settled::Conflict) {
+            return Ok(false);
+        }
+        let held = self.held(transaction, places.iter().map(|place| plan.writes()[*place])).await?;
+        Ok(places.iter().any(|place| stands(plan.writes()[*place], &held)))
+    }
+
+    /// The rows that writes are about, as they stand.
+    async fn held(
+        &self,
+        transaction: &Transaction<'_>,
+        writes: impl Iterator<Item = &Write>,
+    ) -> Result<HashMap<KeyId, Record>, Fault> {
+        let ids: Vec<KeyId> = writes.map(id_of).collect::<HashSet<_>>().into_iter().collect();
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let (buckets, bytes) = keys(&ids);
+        let statement = transaction.prepare_cached(FIND).await?;
+        let rows = transaction.query(&statement, &[&buckets, &bytes]).await?;
+        let records = decode_all(&self.database, &rows).await?;
+        Ok(records.into_iter().map(|record| (record.id, record)).collect())
+    }
+}
+
+/// Whether a row is what a write would have made of it.
+fn stands(write: &Write, held: &HashMap<KeyId, Record>) -> bool {
+    let held = held.get(&id_of(write));
+    match write {
+        Write::Put { record, .. } => held.is_some_and(|held| {
+            let last_used_day = held.last_used_day;
+            *held == Record { last_used_day, ..Record::clone(record) }
+        }),
+        Write::Forget { .. } => held.is_none(),
+    }
+}
+
+fn settled(made: &[Made]) -> Vec<Settled> {
+    let of = |made: &Made| match made {
+        Made::Settled(settled) => settled.clone(),
+        Made::Saved | Made::RootExists => Vec::new(),
+    };
+    made.iter().flat_map(of).collect()
+}
+

@@ -1,0 +1,118 @@
+//! `Database`: the connections to it, made when they are needed and replaced when they are lost.
+
+use std::future::Future;
+use std::time::Duration;
+
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use storekeeper_keyring::KeyringError;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use crate::Options;
+use crate::catalogue::{SESSION, Statement};
+use crate::error::Fault;
+use crate::names::Names;
+use crate::target::Target;
+
+/// Parameters of a statement.
+pub(crate) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// How much later than the server we give up.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Shared by all that speak to the database.
+#[derive(Debug, Clone)]
+pub(crate) struct Database {
+    pool: Pool,
+    /// The numbers of apps.
+    pub(crate) names: Names,
+    runtime: tokio::runtime::Handle,
+    answer_within: Duration,
+}
+
+impl Database {
+    /// Prepares connections; none is made yet. Everything will run on the current runtime.
+    pub(crate) fn new(target: &Target, options: &Options) -> Result<Self, KeyringError> {
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(target.config.clone(), target.tls.clone(), recycling);
+        let timeout = options.statement_timeout.as_millis();
+        let session: std::sync::Arc<str> = format!(
+            "{SESSION}; SET statement_timeout = {timeout}; SET idle_in_transaction_session_timeout = {timeout}"
+        )
+        .into();
+        let post_create = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
+            let session = session.clone();
+            Box::pin(async move { client.batch_execute(&session).await.map_err(HookError::Backend) })
+        });
+        let pool = Pool::builder(manager)
+            .max_size(options.connections.max(2))
+            .runtime(Runtime::Tokio1)
+            .create_timeout(Some(options.connect_timeout + PATIENCE))
+            .wait_timeout(Some(options.statement_timeout))
+            .post_create(post_create)
+            .build()
+            .map_err(|error| KeyringError::Unreachable(error.to_string()))?;
+        let runtime = tokio::runtime::Handle::current();
+        let answer_within = options.statement_timeout + PATIENCE;
+        Ok(Self { pool, names: Names::default(), runtime, answer_within })
+    }
+
+    /// Runs something on the runtime that the connections belong to: the caller may be on another or on none, and may
+    /// stop waiting.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    ) -> Result<T, KeyringError> {
+        match self.runtime.spawn(work).await {
+            Ok(done) => done.map_err(KeyringError::from),
+            Err(_) => Err(Fault::Closed.for_caller()),
+        }
+    }
+
+    /// Starts something that lasts.
+    pub(crate) fn start(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(work);
+    }
+
+    /// A connection for one's own use.
+    pub(crate) async fn connection(&self) -> Result<Object, Fault> {
+        Ok(self.pool.get().await?)
+    }
+
+    /// Asks a question, and asks again when the connection turns out to be lost: questions change nothing.
+    pub(crate) async fn query(&self, sql: Statement, parameters: Parameters<'_>) -> Result<Vec<Row>, Fault> {
+        match self.query_once(sql, parameters).await {
+            Err(fault) if fault.is_lost() && !matches!(fault, Fault::Late) => self.query_once(sql, parameters).await,
+            answer => answer,
+        }
+    }
+
+    async fn query_once(&self, sql: Statement, parameters: Parameters<'_>) -> Result<Vec<Row>, Fault> {
+        let connection = self.connection().await?;
+        let ask = async {
+            let statement = connection.prepare_cached(sql).await?;
+            Ok(connection.query(&statement, parameters).await?)
+        };
+        let answer = self.in_time(ask).await;
+        if matches!(answer, Err(Fault::Late)) {
+            discard(connection);
+        }
+        answer
+    }
+
+    /// Gives up a server that does not answer.
+    #[expect(clippy::disallowed_methods, reason = "a guard on a socket, like those in HTTP clients")]
+    pub(crate) async fn in_time<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        tokio::time::timeout(self.answer_within, work).await.unwrap_or(Err(Fault::Late))
+    }
+
+    /// No connection is given from now on.
+    pub(crate) fn close(&self) {
+        self.pool.close();
+    }
+}
+
+/// Drops a connection in an unknown state instead of handing it to the next.
+pub(crate) fn discard(connection: Object) {
+    drop(Object::take(connection));
+}

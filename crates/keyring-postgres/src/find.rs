@@ -1,0 +1,39 @@
+//! Finding rows by name: by id, and all of a player.
+
+use std::collections::HashMap;
+
+use storekeeper_keyring::Record;
+use storekeeper_model::{AppName, KeyId, UserName};
+
+use crate::catalogue::{FIND, FIND_OF_USER};
+use crate::database::Database;
+use crate::error::Fault;
+use crate::row::{BUCKETS, bucket, decode_all};
+
+/// Rows by id, in the order asked for.
+pub(crate) async fn find(database: &Database, ids: &[KeyId]) -> Result<Vec<Option<Record>>, Fault> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (buckets, bytes) = keys(ids);
+    let rows = database.query(FIND, &[&buckets, &bytes]).await?;
+    let records = decode_all(database, &rows).await?;
+    if let ([id], [_]) = (ids, records.as_slice()) {
+        return Ok(records.into_iter().map(|record| Some(record).filter(|record| record.id == *id)).collect());
+    }
+    let by_id: HashMap<KeyId, Record> = records.into_iter().map(|record| (record.id, record)).collect();
+    Ok(ids.iter().map(|id| by_id.get(id).cloned()).collect())
+}
+
+/// Ids as the parameters of [`FIND`].
+pub(crate) fn keys(ids: &[KeyId]) -> (Vec<i16>, Vec<&[u8]>) {
+    (ids.iter().map(bucket).collect(), ids.iter().map(|id| id.as_bytes().as_slice()).collect())
+}
+
+/// Every row of a player.
+pub(crate) async fn of_user(database: &Database, app: &AppName, user: &UserName) -> Result<Vec<Record>, Fault> {
+    let Some(app) = database.app_number(app).await? else { return Ok(Vec::new()) };
+    let (first, last) = BUCKETS;
+    let rows = database.query(FIND_OF_USER, &[&first, &last, &user.as_str().as_bytes(), &app]).await?;
+    decode_all(database, &rows).await
+}

@@ -1,0 +1,27 @@
+//! `Options`: how many connections the shared keyring may hold, and how long it waits.
+
+use std::time::Duration;
+
+/// How many connections the shared keyring may hold, and how long it waits.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// At most this many connections, one of them for writing.
+    pub connections: usize,
+    /// At most this many writes share one commit, unless one caller brings more.
+    pub group_max: usize,
+    /// A connection that cannot be made within this time is given up. A time-out in the URL outranks it.
+    pub connect_timeout: Duration,
+    /// The server gives up a statement that takes longer, and we give up the server a little later.
+    pub statement_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            connections: 8,
+            group_max: 4096,
+            connect_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(30),
+        }
+    }
+}

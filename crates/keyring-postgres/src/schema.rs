@@ -1,0 +1,106 @@
+//! The schema: makes it and brings it up to date when told to, and says whether this version may work with what it finds.
+
+use storekeeper_keyring::KeyringError;
+
+use crate::Options;
+use crate::catalogue::SCHEMA_FOUND;
+use crate::database::Database;
+use crate::error::Fault;
+use crate::target::{Target, unreachable};
+
+mod embedded {
+    refinery::embed_migrations!("migrations");
+}
+
+/// The newest schema this version knows.
+fn known() -> u32 {
+    let runner = embedded::migrations::runner();
+    let newest = runner.get_migrations().iter().map(|migration| migration.version()).max().unwrap_or_default();
+    u32::try_from(newest).expect("migrations are numbered from 1")
+}
+
+/// Makes the tables in the database that `admin_url` names, or brings older ones up to date. Opening never does: only
+/// whoever may change tables needs the right to. May be called again, and by several at once.
+///
+/// # Errors
+/// [`KeyringError::TooNew`] after a newer version, [`KeyringError::Unreachable`] with one line that says what to do.
+/// Nothing is left half made.
+pub async fn migrate(admin_url: &str) -> Result<(), KeyringError> {
+    let target = Target::parse(admin_url, &Options::default())?;
+    let (mut client, connection) =
+        target.config.connect(target.tls.clone()).await.map_err(|error| target.explain(&error.into()))?;
+    let connection = tokio::spawn(connection);
+    if let Some((found, oldest_reader)) = found(&client).await.map_err(|fault| target.explain(&fault))?
+        && found > known()
+    {
+        return if oldest_reader > known() { Err(KeyringError::TooNew { found, known: known() }) } else { Ok(()) };
+    }
+    let made = embedded::migrations::runner().run_async(&mut client).await;
+    // Somebody else may have been faster, and made what we could not make again.
+    let is_made = match &made {
+        Ok(_) => true,
+        Err(_) => matches!(found(&client).await, Ok(Some((found, _))) if found >= known()),
+    };
+    drop(client);
+    // The connection ends with its client.
+    let _ = connection.await;
+    match made {
+        Err(error) if !is_made => Err(not_made(&target, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn not_made(target: &Target, error: &refinery::Error) -> KeyringError {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(said) = cause.downcast_ref::<tokio_postgres::Error>() {
+            let said = crate::error::one_line(said);
+            return unreachable(format!("the tables in {} were not made: {said}", target.database()));
+        }
+        source = cause.source();
+    }
+    unreachable(format!("the tables in {} were not made: {}", target.database(), error.to_string().replace('\n', " ")))
+}
+
+/// The version of the tables and the oldest version that can work with them; `None` where there are none.
+async fn found(client: &tokio_postgres::Client) -> Result<Option<(u32, u32)>, Fault> {
+    let answer = client.query_opt(SCHEMA_FOUND, &[]).await;
+    match answer.map_err(Fault::from) {
+        Err(fault) if fault.state().is_some_and(|state| ["42P01", "3F000"].contains(&state.code())) => Ok(None),
+        Err(fault) => Err(fault),
+        Ok(row) => row.map(|row| numbers(&row)).transpose(),
+    }
+}
+
+fn numbers(row: &tokio_postgres::Row) -> Result<(u32, u32), Fault> {
+    let number = |column| {
+        let number: i32 = row.try_get(column)?;
+        u32::try_from(number).map_err(|_| Fault::corrupt("schema version"))
+    };
+    Ok((number(0)?, number(1)?))
+}
+
+/// Connects for the first time, and says whether this version may work with the tables.
+pub(crate) async fn check(database: &Database, target: &Target) -> Result<(), KeyringError> {
+    let connection = database.connection().await.map_err(|fault| target.explain(&fault))?;
+    let rows = connection.query(SCHEMA_FOUND, &[]).await.map_err(|error| target.explain(&error.into()))?;
+    let name = target.database();
+    let again = || unreachable(format!("the tables in {name} are out of date: run `storekeeper init` with its admin_url"));
+    let (version, oldest_reader) = match rows.first().map(numbers).transpose() {
+        Ok(Some(found)) => found,
+        Ok(None) => return Err(again()),
+        Err(fault) => return Err(target.explain(&fault)),
+    };
+    let known = known();
+    if version < known {
+        return Err(again());
+    }
+    if version > known && oldest_reader > known {
+        return Err(KeyringError::TooNew { found: version, known });
+    }
+    if version > known {
+        // Made by the next version, which says that this one may still work with it: that is a roll-back.
+        tracing::warn!(schema = version, known, "keyring of a newer version, which still serves this one");
+    }
+    Ok(())
+}
