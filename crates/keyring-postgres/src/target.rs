@@ -60,7 +60,7 @@ impl Target {
                 "the database {database} at {place} has no tables of storekeeper: run `storekeeper init` with its admin_url"
             ),
             ("42501", _) => format!(
-                "the user {user} may not use the tables in {database} at {place}: grant it SELECT, INSERT, UPDATE and DELETE on them ({fault})"
+                "the user {user} may not use the tables in {database} at {place}: grant it the right to read, add, change and delete their rows ({fault})"
             ),
             ("53300", _) => format!(
                 "{place} has no connection left: raise its max_connections, or let each keeper use fewer ({fault})"

@@ -1,0 +1,174 @@
+//! A PostgreSQL of one's own: a folder, a free port on loopback, and a shell that ends the server and removes the folder
+//! when the test process is gone, however it went.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// The name and password of who may do everything.
+pub(crate) const SUPERUSER: (&str, &str) = ("postgres", "super-secret");
+
+/// Obeys `start` and `kill`; at the end of its input it stops the server and removes the folder.
+const WATCHMAN: &str = r#"
+folder=$1; shift; pid=
+while read -r word; do
+    case $word in
+        start) "$@" >>"$folder/log" 2>&1 & pid=$!; echo "$pid" ;;
+        kill) kill -9 "$pid"; wait "$pid" 2>/dev/null; pid=; echo killed ;;
+    esac
+done
+if [ -n "$pid" ]; then kill -INT "$pid"; wait "$pid"; fi
+rm -rf "$folder"
+"#;
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    port: u16,
+    folder: PathBuf,
+    commands: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+    watchman: Child,
+}
+
+impl Cluster {
+    /// The one that all tests share that do it no harm.
+    pub(crate) fn shared() -> &'static Self {
+        static SHARED: OnceLock<Cluster> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start(&[], |_| {}))
+    }
+
+    /// Makes one, with settings besides the usual, and files that `prepare` puts into its folder.
+    pub(crate) fn start(settings: &[&str], prepare: impl FnOnce(&Path)) -> Self {
+        let folder = tempfile::Builder::new().prefix("storekeeper-postgres-").tempdir().unwrap().keep();
+        let data = folder.join("data");
+        std::fs::write(folder.join("password"), SUPERUSER.1).unwrap();
+        prepare(&folder);
+        if is_root() {
+            run(Command::new("chown").args(["-R", "postgres:"]).arg(&folder));
+        }
+        let initdb = as_postgres(&binaries().join("initdb"));
+        let mut initdb = command(&initdb);
+        initdb.args(["-U", SUPERUSER.0, "-A", "scram-sha-256", "-E", "UTF8", "--no-locale", "--pwfile"]);
+        run(initdb.arg(folder.join("password")).arg("-D").arg(&data));
+        let port = free_port();
+        let mut server = as_postgres(&binaries().join("postgres"));
+        server.extend([String::from("-D"), data.display().to_string(), String::from("-p"), port.to_string()]);
+        let usual = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200"];
+        server.extend(usual.iter().chain(settings).flat_map(|setting| [String::from("-c"), (*setting).to_owned()]));
+        let mut watchman = Command::new("sh")
+            .args(["-c", WATCHMAN, "watchman"])
+            .arg(&folder)
+            .args(&server)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (commands, answers) = (watchman.stdin.take(), BufReader::new(watchman.stdout.take().unwrap()));
+        let mut cluster = Self { port, folder, commands, answers, watchman };
+        cluster.start_again();
+        cluster
+    }
+
+    /// Starts the server, and waits until it accepts connections.
+    pub(crate) fn start_again(&mut self) {
+        for _ in 0..40 {
+            let pid: u32 = self.say("start").parse().expect("the watchman tells the server's process id");
+            for _ in 0..500 {
+                if self.is_ready() {
+                    return;
+                }
+                // Processes of a killed server may have to end first: then it gives up, and is started again.
+                if !Path::new(&format!("/proc/{pid}/cmdline")).exists() {
+                    break;
+                }
+                pause();
+            }
+            pause();
+        }
+        panic!("PostgreSQL does not start: {}", std::fs::read_to_string(self.folder.join("log")).unwrap_or_default());
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        assert_eq!(self.say("kill"), "killed");
+    }
+
+    fn say(&mut self, word: &str) -> String {
+        writeln!(self.commands.as_mut().unwrap(), "{word}").unwrap();
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).unwrap();
+        answer.trim().to_owned()
+    }
+
+    fn is_ready(&self) -> bool {
+        let mut asked = Command::new(binaries().join("pg_isready"));
+        asked.args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        asked.status().unwrap().success()
+    }
+
+    /// Where it listens.
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A URL for somebody and a database.
+    pub(crate) fn url(&self, (user, password): (&str, &str), database: &str) -> String {
+        format!("postgres://{user}:{password}@127.0.0.1:{}/{database}?sslmode=disable", self.port)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // Without a writer the watchman's input ends.
+        drop(self.commands.take());
+        self.watchman.wait().unwrap();
+    }
+}
+
+/// The server refuses to run as root.
+fn as_postgres(program: &Path) -> Vec<String> {
+    let program = program.display().to_string();
+    match is_root() {
+        true => ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", &program].map(String::from).into(),
+        false => vec![program],
+    }
+}
+
+fn command(words: &[String]) -> Command {
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    command
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output().unwrap();
+    id.stdout.trim_ascii() == b"0"
+}
+
+/// The newest PostgreSQL that is installed where Debian puts it, or the one in the path.
+fn binaries() -> PathBuf {
+    let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let newest = installed.map(|entry| entry.path().join("bin")).filter(|path| path.join("initdb").exists()).max();
+    newest.unwrap_or_else(|| {
+        let output = Command::new("pg_config").arg("--bindir").output();
+        let output = output.expect("PostgreSQL is installed (Debian: apt-get install postgresql), or STOREKEEPER_TEST_POSTGRES_URL names one");
+        PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+    })
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[expect(clippy::disallowed_methods, reason = "another process starts in its own time")]
+pub(crate) fn pause() {
+    std::thread::sleep(Duration::from_millis(20));
+}

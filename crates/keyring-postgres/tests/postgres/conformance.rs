@@ -1,0 +1,27 @@
+//! The shared keyring keeps every promise a keyring makes, also when it works in the smallest steps.
+
+use storekeeper_keyring::conformance::Subject;
+use storekeeper_keyring_postgres::Options;
+
+use crate::database::keyring;
+
+fn subject(options: &Options) -> Subject {
+    let (keyring, guard) = keyring(options);
+    Subject { keyring: Box::new(keyring), guard }
+}
+
+mod usual {
+    fn subject() -> super::Subject {
+        super::subject(&super::Options::default())
+    }
+
+    storekeeper_keyring::keyring_conformance!(subject);
+}
+
+mod frugal {
+    fn subject() -> super::Subject {
+        super::subject(&super::Options { group_max: 1, connections: 2, ..super::Options::default() })
+    }
+
+    storekeeper_keyring::keyring_conformance!(subject);
+}

@@ -1,0 +1,72 @@
+//! A database of one's own for a test: empty, or with the tables made.
+
+use std::any::Any;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use storekeeper_keyring_postgres::{Options, PostgresKeyring, migrate};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::cluster::{Cluster, SUPERUSER};
+
+/// A runtime as a keeper has one.
+pub(crate) fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// Runs statements as somebody.
+pub(crate) async fn execute(url: &str, sql: &str) {
+    let client = connect(url).await;
+    client.batch_execute(sql).await.unwrap();
+}
+
+/// A plain connection.
+pub(crate) async fn connect(url: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// Makes an empty database, and says its URL.
+pub(crate) async fn empty_database(cluster: &Cluster) -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let name = format!("keyring_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    execute(&cluster.url(SUPERUSER, "postgres"), &format!("CREATE DATABASE {name}")).await;
+    cluster.url(SUPERUSER, &name)
+}
+
+/// An empty keyring, and what has to live as long as it does.
+pub(crate) fn keyring(options: &Options) -> (PostgresKeyring, Box<dyn Any>) {
+    let runtime = runtime();
+    let (keyring, guard) = runtime.block_on(async {
+        let (url, guard) = match given() {
+            Some((url, admin_url)) => {
+                let guard = one_at_a_time();
+                migrate(&admin_url).await.unwrap();
+                execute(&admin_url, "TRUNCATE key, population, app, root").await;
+                (url, Some(guard))
+            }
+            None => {
+                let url = empty_database(Cluster::shared()).await;
+                migrate(&url).await.unwrap();
+                (url, None)
+            }
+        };
+        (PostgresKeyring::open_with(&url, options).await.unwrap(), guard)
+    });
+    (keyring, Box::new((runtime, guard)))
+}
+
+/// The database that the environment names, and how its tables are made.
+#[expect(clippy::disallowed_methods, reason = "a test is told by the environment where a database is")]
+fn given() -> Option<(String, String)> {
+    let url = std::env::var("STOREKEEPER_TEST_POSTGRES_URL").ok()?;
+    let admin_url = std::env::var("STOREKEEPER_TEST_POSTGRES_ADMIN_URL").unwrap_or_else(|_| url.clone());
+    Some((url, admin_url))
+}
+
+/// Where there is only one database.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
