@@ -114,6 +114,11 @@ impl Cluster {
         self.port
     }
 
+    /// Where its files are.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// A URL for somebody and a database.
     pub(crate) fn url(&self, (user, password): (&str, &str), database: &str) -> String {
         format!("postgres://{user}:{password}@127.0.0.1:{}/{database}?sslmode=disable", self.port)
@@ -164,7 +169,7 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

@@ -4,5 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
 mod cluster;
+mod commit;
 mod conformance;
+mod crash;
 mod database;
+mod open;
+mod statements;
+mod tls;

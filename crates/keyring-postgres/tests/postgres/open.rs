@@ -1,0 +1,178 @@
+//! Opening: what is in the way is said in one line that says what to do, and what was there before is there again.
+
+use storekeeper_keyring::conformance::{Rows, enroll, put};
+use storekeeper_keyring::{Keyring, KeyringError, Settled};
+use storekeeper_keyring_postgres::{PostgresKeyring, migrate};
+use storekeeper_model::Timestamp;
+
+use crate::cluster::{Cluster, SUPERUSER, free_port};
+use crate::database::{connect, empty_database, execute, runtime};
+
+#[track_caller]
+fn check_one_line(error: &KeyringError, parts: &[&str]) {
+    let text = error.to_string();
+    assert!(parts.iter().all(|part| text.contains(part)) && !text.contains('\n'), "{text}");
+    assert!(!text.contains(SUPERUSER.1) && !text.contains("hunter2"), "{text}");
+}
+
+async fn refused(url: &str) -> KeyringError {
+    let error = PostgresKeyring::open(url).await.map(drop).expect_err("it cannot be opened");
+    assert!(matches!(error, KeyringError::Unreachable(_)), "{error:?}");
+    error
+}
+
+#[test]
+fn rows_counts_and_names_outlive_the_process() {
+    runtime().block_on(async {
+        let url = empty_database(Cluster::shared()).await;
+        migrate(&url).await.unwrap();
+        let mut rows = Rows::new(1);
+        let record = rows.usual("a");
+        let renewed = rows.renewed(&record, Timestamp::from_seconds(1_800_777_600));
+        let first = PostgresKeyring::open(&url).await.unwrap();
+        enroll(&first, std::slice::from_ref(&record)).await;
+        assert_eq!(put(&first, &record, &renewed).await, Settled::Done(renewed.revision));
+        let counts = first.count(Timestamp::EPOCH, &[]).await.unwrap();
+        first.close().await;
+        let second = PostgresKeyring::open(&url).await.unwrap();
+        assert_eq!(second.find(&[record.id]).await.unwrap(), [Some(renewed)]);
+        assert_eq!(second.count(Timestamp::EPOCH, &[]).await.unwrap(), counts);
+        assert_eq!(counts[0].active, 1);
+    });
+}
+
+#[test]
+fn two_keepers_see_each_others_rows_and_apps() {
+    runtime().block_on(async {
+        let url = empty_database(Cluster::shared()).await;
+        migrate(&url).await.unwrap();
+        let (one, other) = (PostgresKeyring::open(&url).await.unwrap(), PostgresKeyring::open(&url).await.unwrap());
+        let mut rows = Rows::new(2);
+        let [first, second] = ["mygame", "another"].map(|app| rows.row(app, "a", storekeeper_model::KeyKind::Purchase));
+        tokio::join!(enroll(&one, std::slice::from_ref(&first)), enroll(&other, std::slice::from_ref(&second)));
+        let ids = [first.id, second.id];
+        for keyring in [&one, &other] {
+            assert_eq!(keyring.find(&ids).await.unwrap(), [Some(first.clone()), Some(second.clone())]);
+            assert_eq!(keyring.count(Timestamp::EPOCH, &[]).await.unwrap().len(), 2);
+        }
+    });
+}
+
+#[test]
+fn an_unreachable_host_is_one_line() {
+    runtime().block_on(async {
+        let url = format!("postgres://u:hunter2@127.0.0.1:{}/d?sslmode=disable", free_port());
+        check_one_line(&refused(&url).await, &["cannot be reached", "127.0.0.1:", "check that it runs"]);
+        let nowhere = "postgres://u:hunter2@nowhere.invalid/d";
+        check_one_line(&refused(nowhere).await, &["cannot be reached", "nowhere.invalid:5432"]);
+        check_one_line(&refused("postgres://u:hunter2@h:port/d").await, &["the URL is not understood"]);
+        check_one_line(&refused("postgres://u:hunter2@h/d?sslmode=allow").await, &["say disable, prefer"]);
+    });
+}
+
+#[test]
+fn a_host_that_does_not_answer_is_given_up() {
+    runtime().block_on(async {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("postgres://u@{}/d?connect_timeout=1", silent.local_addr().unwrap());
+        check_one_line(&refused(&url).await, &["check that it runs"]);
+    });
+}
+
+#[test]
+fn a_wrong_password_is_one_line() {
+    runtime().block_on(async {
+        let url = Cluster::shared().url((SUPERUSER.0, "hunter2"), "postgres");
+        check_one_line(&refused(&url).await, &["refuses the user postgres", "correct the user name or the password"]);
+    });
+}
+
+#[test]
+fn a_wrong_database_is_one_line() {
+    runtime().block_on(async {
+        let url = Cluster::shared().url(SUPERUSER, "nowhere");
+        check_one_line(&refused(&url).await, &["has no database nowhere", "create it"]);
+        let error = migrate(&url).await.unwrap_err();
+        check_one_line(&error, &["has no database nowhere"]);
+    });
+}
+
+#[test]
+fn missing_tables_are_one_line_and_are_not_made_by_opening() {
+    runtime().block_on(async {
+        let url = empty_database(Cluster::shared()).await;
+        for _ in 0..2 {
+            check_one_line(&refused(&url).await, &["has no tables", "storekeeper init"]);
+        }
+        let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
+        let tables: i64 = connect(&url).await.query_one(tables, &[]).await.unwrap().get(0);
+        assert_eq!(tables, 0);
+    });
+}
+
+#[test]
+fn many_may_make_the_tables_at_once() {
+    runtime().block_on(async {
+        let url = empty_database(Cluster::shared()).await;
+        let made = tokio::join!(migrate(&url), migrate(&url), migrate(&url));
+        (made.0.unwrap(), made.1.unwrap(), made.2.unwrap());
+        migrate(&url).await.unwrap();
+        PostgresKeyring::open(&url).await.unwrap();
+    });
+}
+
+#[test]
+fn whoever_may_not_make_tables_is_told_and_leaves_none() {
+    runtime().block_on(async {
+        let url = empty_database(Cluster::shared()).await;
+        let role = ("guest", "hunter2");
+        execute(&url, "CREATE ROLE guest LOGIN PASSWORD 'hunter2'").await;
+        let database = url.split('/').next_back().unwrap().split('?').next().unwrap();
+        let theirs = Cluster::shared().url(role, database);
+        check_one_line(&migrate(&theirs).await.unwrap_err(), &["were not made", "permission denied"]);
+        check_one_line(&refused(&theirs).await, &["has no tables"]);
+        migrate(&url).await.unwrap();
+        check_one_line(&refused(&theirs).await, &["the user guest may not use the tables", "grant it"]);
+        // All that a keeper needs.
+        execute(&url, "GRANT SELECT, INSERT, UPDATE, DELETE ON schema, root, app, population, key TO guest").await;
+        let keyring = PostgresKeyring::open(&theirs).await.unwrap();
+        enroll(&keyring, &[Rows::new(1).usual("a")]).await;
+    });
+}
+
+#[test]
+fn too_few_connections_are_one_line() {
+    runtime().block_on(async {
+        let url = empty_database(Cluster::shared()).await;
+        execute(&url, "CREATE ROLE crowd LOGIN PASSWORD 'hunter2' CONNECTION LIMIT 0").await;
+        let database = url.split('/').next_back().unwrap().split('?').next().unwrap();
+        let theirs = Cluster::shared().url(("crowd", "hunter2"), database);
+        check_one_line(&refused(&theirs).await, &["no connection left", "max_connections"]);
+    });
+}
+
+#[test]
+fn a_newer_schema_serves_this_version_if_it_says_so() {
+    runtime().block_on(async {
+        let url = empty_database(Cluster::shared()).await;
+        migrate(&url).await.unwrap();
+        let record = Rows::new(1).usual("a");
+        enroll(&PostgresKeyring::open(&url).await.unwrap(), std::slice::from_ref(&record)).await;
+        let next = "UPDATE schema SET version = 2, oldest_reader = 1; ALTER TABLE key ADD COLUMN of_the_future text";
+        execute(&url, next).await;
+        let keyring = PostgresKeyring::open(&url).await.expect("it says that version 1 may read it");
+        let mut rows = Rows::new(2);
+        let renewed = rows.renewed(&record, Timestamp::EPOCH);
+        assert_eq!(put(&keyring, &record, &renewed).await, Settled::Done(renewed.revision));
+        enroll(&keyring, &[rows.usual("b")]).await;
+        assert_eq!(keyring.find(&[record.id]).await.unwrap(), [Some(renewed)]);
+        migrate(&url).await.expect("there is nothing to do");
+        execute(&url, "UPDATE schema SET version = 3, oldest_reader = 2").await;
+        for error in [PostgresKeyring::open(&url).await.map(drop).unwrap_err(), migrate(&url).await.unwrap_err()] {
+            assert!(matches!(error, KeyringError::TooNew { found: 3, known: 1 }), "{error}");
+            check_one_line(&error, &["newer version"]);
+        }
+        execute(&url, "UPDATE schema SET version = 0, oldest_reader = 0").await;
+        check_one_line(&refused(&url).await, &["out of date", "storekeeper init"]);
+    });
+}

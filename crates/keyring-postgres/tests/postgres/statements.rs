@@ -1,0 +1,255 @@
+//! Every statement of the catalogue keeps the rules that let the same tables run on a distributed PostgreSQL, and finds
+//! its rows by index.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use storekeeper_keyring::conformance::{Rows, enroll};
+use storekeeper_keyring::{Record, Refused, State};
+use storekeeper_keyring_postgres::{PostgresKeyring, catalogue, migrate};
+use storekeeper_model::{KeyKind, Lifetime, Timestamp};
+
+use crate::cluster::Cluster;
+use crate::database::{connect, empty_database, runtime};
+
+const MIGRATION: &str = include_str!("../../migrations/V1__key.sql");
+const TABLES: [&str; 5] = ["key", "population", "app", "root", "schema"];
+const DAY: Duration = Duration::from_secs(86_400);
+const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+
+/// Words that no statement may hold: a clock of the server's, and what a distributed database lacks.
+const FORBIDDEN: [&str; 19] = [
+    "now",
+    "current_timestamp",
+    "current_date",
+    "current_time",
+    "localtime",
+    "localtimestamp",
+    "clock_timestamp",
+    "statement_timestamp",
+    "transaction_timestamp",
+    "trigger",
+    "listen",
+    "notify",
+    "serial",
+    "bigserial",
+    "nextval",
+    "identity",
+    "locked",
+    "merge",
+    "sequence",
+];
+
+fn name(statement: &str) -> &str {
+    statement.lines().next().unwrap().strip_prefix("-- ").expect("a statement begins with the name of its function")
+}
+
+/// Lower-case words without comments.
+fn words(sql: &str) -> Vec<String> {
+    let lines = sql.lines().map(|line| line.split("--").next().unwrap());
+    let text = lines.collect::<Vec<_>>().join(" ").to_lowercase();
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).map(String::from).collect()
+}
+
+#[track_caller]
+fn check_words(sql: &str) {
+    for word in words(sql) {
+        let is_bad = FORBIDDEN.contains(&word.as_str()) || word.starts_with("pg_") || word.contains("advisory");
+        assert!(!is_bad, "`{word}` in {sql}");
+    }
+}
+
+#[test]
+fn no_statement_relies_on_what_a_distributed_database_lacks() {
+    catalogue::ALL.iter().for_each(|sql| check_words(sql));
+    check_words(MIGRATION);
+    let names: HashSet<&str> = catalogue::ALL.iter().map(|sql| name(sql)).collect();
+    assert_eq!(names.len(), catalogue::ALL.len(), "names are unique");
+}
+
+/// The places where a table is read or changed, each with the text up to the next such place.
+fn uses(sql: &str) -> Vec<String> {
+    let text = words_with_marks(sql);
+    let mut places = Vec::new();
+    for table in TABLES {
+        for before in ["from", "join", "update"] {
+            let mark = format!(" {before} {table} ");
+            places.extend(text.match_indices(&mark).map(|(at, _)| at));
+        }
+    }
+    places.sort_unstable();
+    let ends = places.iter().skip(1).copied().chain([text.len()]);
+    places.iter().zip(ends).map(|(start, end)| text[*start..end].to_owned()).collect()
+}
+
+fn words_with_marks(sql: &str) -> String {
+    let lines = sql.lines().filter(|line| !line.starts_with("-- "));
+    let text = lines.collect::<Vec<_>>().join(" ").to_lowercase().replace(")", " ) ");
+    format!(" {} ", text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+#[test]
+fn bucket_stands_in_every_predicate_and_unique_index() {
+    let mut found = 0;
+    for sql in catalogue::ALL {
+        for part in uses(sql).iter().filter(|part| !part.starts_with(" update set ")) {
+            found += 1;
+            let is_bound = ["bucket = ", "bucket between ", "(bucket, id ) > "].iter().any(|by| part.contains(by));
+            assert!(is_bound, "{}: {part}", name(sql));
+        }
+        for target in words_with_marks(sql).split(" on conflict ").skip(1) {
+            assert!(target.starts_with("do nothing") || target.starts_with("(bucket, "), "{}: {target}", name(sql));
+        }
+    }
+    assert!(found >= 20, "the test sees {found} uses of tables only");
+    let migration = words_with_marks(MIGRATION);
+    let unique: Vec<&str> = ["primary key (", " unique (", "unique index"]
+        .iter()
+        .flat_map(|mark| migration.split(mark).skip(1))
+        .collect();
+    assert!(unique.len() >= 5, "{unique:?}");
+    assert!(unique.iter().all(|columns| columns.starts_with("bucket")), "{unique:?}");
+}
+
+#[test]
+fn the_check_sees_a_statement_without_a_bucket() {
+    let bad = "-- bad\n    SELECT 1 FROM key WHERE id = $1";
+    assert!(uses(bad).iter().all(|part| !part.contains("bucket")) && uses(bad).len() == 1);
+    let half = "-- half\n    SELECT 1 FROM app WHERE bucket = 0 AND EXISTS (SELECT 1 FROM key WHERE id = $1)";
+    assert_eq!(uses(half).iter().filter(|part| !part.contains("bucket = ")).count(), 1);
+    assert!(std::panic::catch_unwind(|| check_words("-- x\nSELECT now()")).is_err());
+}
+
+#[test]
+fn statements_stand_in_the_catalogue_alone() {
+    for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap() {
+        let path = file.unwrap().path();
+        if path.file_name().is_some_and(|name| name == "catalogue.rs") {
+            continue;
+        }
+        let source = fs::read_to_string(&path).unwrap();
+        for word in ["SELECT ", "INSERT ", "UPDATE ", "DELETE ", "WHERE "] {
+            assert!(!source.contains(word), "{word}in {}", path.display());
+        }
+    }
+}
+
+/// What each statement is asked for; few rows of many, as it will be.
+fn arguments() -> HashMap<&'static str, String> {
+    let (now, day) = (NOW.millis(), 86_400_000_i64);
+    let all = "0, 4095";
+    let changes = "'{17}', array['\\x01111111111111111111111111111111'::bytea], '{5}', '{t}', '{f}', '{f}', '{f}', '{5}', \
+                   '{6}', '{7}', '{null}', '{null}', array['\\x22'::bytea], array['\\x33'::bytea], array[null::bytea]";
+    let page = format!("17, '\\x0111', 101, 1, null, {now}, null, null");
+    let deadlines = "'{1,2}'";
+    HashMap::from([
+        ("find::find", String::from("'{17,17}', array['\\x0111'::bytea, '\\x0112'::bytea]")),
+        ("find::of_user", format!("{all}, '\\x31', 1")),
+        ("due::waiting", format!("{all}, {now}, '{{3}}', 100")),
+        ("due::impossible", format!("{all}, {}, '{{3}}', 100", now + 30 * day)),
+        ("due::next", format!("{all}, {now}, {}", now + 30 * day)),
+        ("witness::witnesses", format!("{all}, 500, 1, {now}, '\\x0111', 3")),
+        ("page::page", page.clone()),
+        ("page::revoked", page),
+        ("count::waiting", format!("{all}, {now}")),
+        ("count::lapsing", format!("{all}, {now}")),
+        (
+            "count::overdue",
+            format!("{all}, {now}, {now}, {deadlines}, '{{{0},{0}}}'", now - 14 * day),
+        ),
+        ("count::aging", format!("{all}, {now}, {0}, {deadlines}, '{{{0},{0}}}'", now - 14 * day)),
+        ("settle::insert", format!("{changes}, '{{1}}', '{{0}}', array['\\x31'::bytea], array[''::bytea]")),
+        ("settle::update", format!("{changes}, '{{4}}', array['\\x44'::bytea]")),
+        (
+            "settle::forget",
+            String::from("'{17}', array['\\x0111'::bytea], '{4}', array['\\x44'::bytea]"),
+        ),
+        ("settle::note_used", String::from("'{17}', array['\\x0111'::bytea], '{5}'")),
+    ])
+}
+
+/// A population as it is: nearly all are quiet, a few are due, failing, revoked or about to lapse.
+fn population() -> Vec<Record> {
+    let mut rows = Rows::new(1);
+    let mut records = Vec::new();
+    for number in 0..5000_u32 {
+        let kind = KeyKind::ALL[number as usize % 2];
+        let mut record = rows.row(["mygame", "other"][number as usize / 2 % 2], &format!("{number}"), kind);
+        record.next_attempt_at = Some(NOW + number * Duration::from_secs(150) - DAY / 20);
+        let refused = Refused { since: NOW, count: 3 };
+        match number % 250 {
+            0 => record.failures = 1,
+            1 => record.state = State::Revoked { at: NOW, refused },
+            2 => record.next_attempt_at = None,
+            3 => record.key.lifetime = Lifetime::new(NOW - 20 * DAY, NOW - 20 * DAY, NOW + DAY),
+            _ => {}
+        }
+        records.push(record);
+    }
+    records
+}
+
+#[test]
+fn no_statement_reads_all_keys() {
+    runtime().block_on(async {
+        let url = empty_database(Cluster::shared()).await;
+        migrate(&url).await.unwrap();
+        enroll(&PostgresKeyring::open(&url).await.unwrap(), &population()).await;
+        let client = connect(&url).await;
+        client.batch_execute("ANALYZE").await.unwrap();
+        // As the server would do it by itself, and as sessions of ours are told to, for any arguments.
+        check_plans(&client).await;
+        client.batch_execute(catalogue::SESSION).await.unwrap();
+        client.batch_execute("DEALLOCATE ALL; SET plan_cache_mode = force_generic_plan").await.unwrap();
+        check_plans(&client).await;
+    });
+}
+
+#[test]
+fn plans_made_while_the_table_is_empty_use_indexes() {
+    runtime().block_on(async {
+        let url = empty_database(Cluster::shared()).await;
+        migrate(&url).await.unwrap();
+        let client = connect(&url).await;
+        client.batch_execute(catalogue::SESSION).await.unwrap();
+        client.batch_execute("SET plan_cache_mode = force_generic_plan").await.unwrap();
+        check_plans(&client).await;
+    });
+}
+
+async fn check_plans(client: &tokio_postgres::Client) {
+    let mut arguments = arguments();
+    for sql in catalogue::ALL.iter().filter(|sql| words(sql).iter().any(|word| word == "key")) {
+        let plan = plan(client, sql, &arguments.remove(name(sql)).unwrap_or_else(|| panic!("{} is not planned", name(sql)))).await;
+        assert!(plan.contains("Insert on key") || plan.contains("Index"), "{}\n{plan}", name(sql));
+        assert!(!plan.contains("Seq Scan on key"), "{}\n{plan}", name(sql));
+    }
+    assert!(arguments.is_empty(), "no such statements: {arguments:?}");
+}
+
+async fn plan(client: &tokio_postgres::Client, sql: &str, arguments: &str) -> String {
+    let prepared = name(sql).replace("::", "_");
+    client.batch_execute(&format!("PREPARE {prepared} AS {sql}")).await.unwrap();
+    let answer = client.simple_query(&format!("EXPLAIN EXECUTE {prepared}({arguments})")).await;
+    let answer = answer.unwrap_or_else(|error| panic!("{}: {error:?}", name(sql)));
+    let line = |message: &tokio_postgres::SimpleQueryMessage| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(String::from),
+        _ => None,
+    };
+    answer.iter().filter_map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_commit_is_durable_whatever_the_server_is_told() {
+    runtime().block_on(async {
+        for (told, expected) in [("off", "on"), ("on", "on"), ("remote_apply", "remote_apply")] {
+            let url = empty_database(Cluster::shared()).await;
+            let client = connect(&format!("{url}&options=-csynchronous_commit%3D{told}")).await;
+            client.batch_execute(catalogue::SESSION).await.unwrap();
+            let setting: String = client.query_one("SHOW synchronous_commit", &[]).await.unwrap().get(0);
+            assert_eq!(setting, expected, "told {told}");
+        }
+    });
+}
