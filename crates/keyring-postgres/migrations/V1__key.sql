@@ -1,4 +1,4 @@
--- `bucket` leads every primary key and unique index, also where it is always 0, so that a distributed PostgreSQL can
+-- `bucket` stands in every primary key and unique index, also where it is always 0, so that a distributed PostgreSQL can
 -- spread the same tables by it. Nothing here relies on the server's clock, on triggers or on sequences.
 
 -- What the tables look like, and the oldest version of storekeeper that can still work with them: a deployment can be
@@ -75,7 +75,10 @@ CREATE TABLE key (
     slot            bytea NOT NULL,     -- UTF-8
     body            bytea NOT NULL,     -- all that no query looks at, packed and sealed
     newcomer        bytea,              -- packed; null when none waits
-    PRIMARY KEY (bucket, id)
+    -- The id leads, here and below: it begins with the bucket's bits, so that the order is the same. An index that is led
+    -- by the bucket would be taken, where statistics are young or not looked at, for a scan of "these buckets", which are
+    -- all rows.
+    PRIMARY KEY (id, bucket)
 ) WITH (
     fillfactor = 100,
     autovacuum_vacuum_scale_factor = 0.05,
@@ -96,7 +99,7 @@ CREATE INDEX key_due ON key (next_attempt_at, bucket) WHERE next_attempt_at IS N
 -- What a wrong clock may have sent too far away.
 CREATE INDEX key_failing ON key (next_attempt_at, bucket) WHERE failing AND next_attempt_at IS NOT NULL;
 
-CREATE INDEX key_revoked ON key (bucket, id) WHERE revoked_at IS NOT NULL;
+CREATE INDEX key_revoked ON key (id, bucket) WHERE revoked_at IS NOT NULL;
 
 -- Rows that can lapse without being due before: few, unless nothing is renewed.
 CREATE INDEX key_lapsing ON key (expires_at, bucket) WHERE lapsing;

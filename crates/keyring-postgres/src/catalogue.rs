@@ -83,7 +83,7 @@ pub const PAGE: Statement = "-- page::page
         AND ($6::bigint IS NULL OR coalesce(expires_at <= $6, false))
         AND ($7::bigint IS NULL OR coalesce(expires_at > $7, true))
         AND ($8::bigint IS NULL OR coalesce(next_attempt_at < $8, false))
-    FROM key WHERE (bucket, id) > ($1, $2) ORDER BY bucket, id LIMIT $3";
+    FROM key WHERE bucket >= $1 AND id > $2 ORDER BY id LIMIT $3";
 
 /// The same among revoked rows.
 pub const PAGE_REVOKED: Statement = "-- page::revoked
@@ -91,7 +91,7 @@ pub const PAGE_REVOKED: Statement = "-- page::revoked
         AND ($6::bigint IS NULL OR coalesce(expires_at <= $6, false))
         AND ($7::bigint IS NULL OR coalesce(expires_at > $7, true))
         AND ($8::bigint IS NULL OR coalesce(next_attempt_at < $8, false))
-    FROM key WHERE revoked_at IS NOT NULL AND (bucket, id) > ($1, $2) ORDER BY bucket, id LIMIT $3";
+    FROM key WHERE bucket >= $1 AND revoked_at IS NOT NULL AND id > $2 ORDER BY id LIMIT $3";
 
 /// The counts that are kept.
 pub const COUNT_POPULATION: Statement = "-- count::population

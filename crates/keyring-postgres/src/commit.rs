@@ -173,8 +173,7 @@ impl Committer {
         let is_doubtful = |(place, write): &(usize, &&Write)| {
             settled[*place] == Settled::Conflict && self.doubtful.contains(&id_of(write))
         };
-        let places: Vec<usize> =
-            plan.writes().iter().enumerate().filter(is_doubtful).map(|(place, _)| place).collect();
+        let places: Vec<usize> = plan.writes().iter().enumerate().filter(is_doubtful).map(|(place, _)| place).collect();
         let held = self.held(transaction, places.iter().map(|place| plan.writes()[*place])).await?;
         for place in places {
             if stands(plan.writes()[place], &held) {
@@ -240,4 +239,3 @@ fn settled(made: &[Made]) -> Vec<Settled> {
     };
     made.iter().flat_map(of).collect()
 }
-

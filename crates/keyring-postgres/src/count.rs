@@ -84,11 +84,7 @@ async fn kept(database: &Database, rows: &[Row]) -> Result<Counts, Fault> {
     Ok(counts)
 }
 
-fn add(
-    counts: &mut Counts,
-    row: &Row,
-    change: impl FnOnce(&mut Count) -> Result<(), Fault>,
-) -> Result<(), Fault> {
+fn add(counts: &mut Counts, row: &Row, change: impl FnOnce(&mut Count) -> Result<(), Fault>) -> Result<(), Fault> {
     match counts.get_mut(&(row.try_get(0)?, row.try_get(1)?)) {
         Some(count) => change(count),
         None => Ok(()),

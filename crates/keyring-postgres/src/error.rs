@@ -67,7 +67,8 @@ impl Fault {
 
     /// Whether the transaction met another one, and has to be done again.
     pub(crate) fn is_contended(&self) -> bool {
-        self.state().is_some_and(|state| [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(state))
+        self.state()
+            .is_some_and(|state| [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(state))
     }
 
     /// Whether a transaction may have been committed although this is what came of `COMMIT`.

@@ -85,7 +85,8 @@ pub(crate) async fn check(database: &Database, target: &Target) -> Result<(), Ke
     let connection = database.connection().await.map_err(|fault| target.explain(&fault))?;
     let rows = connection.query(SCHEMA_FOUND, &[]).await.map_err(|error| target.explain(&error.into()))?;
     let name = target.database();
-    let again = || unreachable(format!("the tables in {name} are out of date: run `storekeeper init` with its admin_url"));
+    let again =
+        || unreachable(format!("the tables in {name} are out of date: run `storekeeper init` with its admin_url"));
     let (version, oldest_reader) = match rows.first().map(numbers).transpose() {
         Ok(Some(found)) => found,
         Ok(None) => return Err(again()),

@@ -8,9 +8,7 @@ use storekeeper_keyring::{Expected, Facets, Record, Settled, Write, body, newcom
 use storekeeper_model::{Identity, KeyId, Timestamp};
 use tokio_postgres::types::ToSql;
 
-use crate::catalogue::{
-    SETTLE_COUNT, SETTLE_FORGET, SETTLE_INSERT, SETTLE_NOTE_USED, SETTLE_UPDATE, Statement,
-};
+use crate::catalogue::{SETTLE_COUNT, SETTLE_FORGET, SETTLE_INSERT, SETTLE_NOTE_USED, SETTLE_UPDATE, Statement};
 use crate::error::Fault;
 use crate::names::Names;
 use crate::row::{bears_witness, bucket, id, is_aging, is_lapsing, kind_number, revoked_at};

@@ -51,7 +51,9 @@ impl Target {
         let code = fault.state().map(|state| state.code().to_owned()).unwrap_or_default();
         unreachable(match (code.as_str(), fault) {
             ("28P01" | "28000", _) => {
-                format!("{place} refuses the user {user}: correct the user name or the password in the keyring's URL ({fault})")
+                format!(
+                    "{place} refuses the user {user}: correct the user name or the password in the keyring's URL ({fault})"
+                )
             }
             ("3D000", _) => {
                 format!("{place} has no database {database}: create it, or correct the name in the keyring's URL")
@@ -73,7 +75,9 @@ impl Target {
                 format!("{place} does not answer: check that it runs, and the host and port in the keyring's URL")
             }
             ("", _) => {
-                format!("{place} cannot be reached: check that it runs, and the host and port in the keyring's URL ({fault})")
+                format!(
+                    "{place} cannot be reached: check that it runs, and the host and port in the keyring's URL ({fault})"
+                )
             }
             _ => format!("{place}: {fault}"),
         })

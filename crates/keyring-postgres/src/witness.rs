@@ -26,8 +26,7 @@ pub(crate) async fn witnesses(
     let mut ids = Vec::new();
     for scan in SCANS {
         let except = except.as_bytes().as_slice();
-        let parameters: crate::database::Parameters<'_> =
-            &[&first, &last, &scan, &app, &now.millis(), &except, &most];
+        let parameters: crate::database::Parameters<'_> = &[&first, &last, &scan, &app, &now.millis(), &except, &most];
         let rows = database.query(WITNESSES, parameters).await?;
         ids = rows.iter().map(|row| id(row, 0)).collect::<Result<_, _>>()?;
         if ids.len() >= limit {

@@ -159,7 +159,9 @@ fn binaries() -> PathBuf {
     let newest = installed.map(|entry| entry.path().join("bin")).filter(|path| path.join("initdb").exists()).max();
     newest.unwrap_or_else(|| {
         let output = Command::new("pg_config").arg("--bindir").output();
-        let output = output.expect("PostgreSQL is installed (Debian: apt-get install postgresql), or STOREKEEPER_TEST_POSTGRES_URL names one");
+        let output = output.expect(
+            "PostgreSQL is installed (Debian: apt-get install postgresql), or STOREKEEPER_TEST_POSTGRES_URL names one",
+        );
         PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
     })
 }

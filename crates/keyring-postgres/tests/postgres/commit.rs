@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use storekeeper_keyring::conformance::Rows;
-use storekeeper_keyring::{Expected, Keyring, KeyringError, Record, Settled, Write, WrappedRoot};
+use storekeeper_keyring::{Expected, Keyring, KeyringError, Record, Settled, WrappedRoot, Write};
 use storekeeper_keyring_postgres::{PostgresKeyring, migrate};
 use storekeeper_model::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

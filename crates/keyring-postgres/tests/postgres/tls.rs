@@ -32,7 +32,8 @@ fn a_certificate_is_verified_unless_tls_is_off() {
     let cluster = Cluster::start(&["ssl=on", "ssl_cert_file=../server.pem", "ssl_key_file=../server.key"], certify);
     let (user, password) = SUPERUSER;
     let authority = cluster.folder().join("authority.pem").display().to_string();
-    let url = |host: &str, query: &str| format!("postgres://{user}:{password}@{host}:{}/postgres?{query}", cluster.port());
+    let url =
+        |host: &str, query: &str| format!("postgres://{user}:{password}@{host}:{}/postgres?{query}", cluster.port());
     let trusted = format!("sslrootcert={}", authority.replace('/', "%2F"));
     runtime().block_on(async {
         let good = url("localhost", &format!("sslmode=verify-full&{trusted}"));
@@ -53,7 +54,10 @@ fn a_certificate_is_verified_unless_tls_is_off() {
             let error = PostgresKeyring::open(&url(host, &query)).await.map(drop).unwrap_err();
             let text = error.to_string();
             assert!(matches!(error, KeyringError::Unreachable(_)), "{text}");
-            assert!(text.contains("cannot be trusted") && text.contains("sslrootcert") && !text.contains('\n'), "{text}");
+            assert!(
+                text.contains("cannot be trusted") && text.contains("sslrootcert") && !text.contains('\n'),
+                "{text}"
+            );
         }
         let missing = PostgresKeyring::open(&url("localhost", "sslrootcert=/nowhere.pem")).await.map(drop).unwrap_err();
         assert!(missing.to_string().contains("/nowhere.pem"), "{missing}");
