@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::future::{try_join, try_join3};
 use storekeeper_keyring::Count;
 use storekeeper_model::{AppName, Timestamp};
 use tokio_postgres::Row;
@@ -35,33 +34,36 @@ pub(crate) async fn count(
     let oldest = befores.iter().max().copied().unwrap_or(i64::MIN);
     let horizon = oldest.saturating_add(AGING_MILLIS);
     let (now, (first, last)) = (now.millis(), BUCKETS);
-    let (population, waiting, lapsing) = try_join3(
-        database.query(COUNT_POPULATION, &[&first, &last]),
-        database.query(COUNT_WAITING, &[&first, &last, &now]),
-        database.query(COUNT_LAPSING, &[&first, &last, &now]),
-    )
-    .await?;
-    let (overdue, aging) = try_join(
-        database.query(COUNT_OVERDUE, &[&first, &last, &now, &horizon, &apps, &befores]),
-        database.query(COUNT_AGING, &[&first, &last, &now, &oldest, &apps, &befores]),
-    )
-    .await?;
-    let mut counts = kept(database, &population).await?;
-    for row in &waiting {
-        add(&mut counts, row, |count| {
+    let parameters: crate::database::Parameters<'_> = &[&first, &last, &now];
+    // In one snapshot: between two questions rows may come and go.
+    let answers = database
+        .in_snapshot([
+            (COUNT_POPULATION, &parameters[..2]),
+            (COUNT_WAITING, parameters),
+            (COUNT_LAPSING, parameters),
+            (COUNT_OVERDUE, &[&first, &last, &now, &horizon, &apps, &befores]),
+            (COUNT_AGING, &[&first, &last, &now, &oldest, &apps, &befores]),
+        ])
+        .await?;
+    let [population, waiting, lapsing, overdue, aging] = &answers;
+    let mut counts = kept(database, population).await?;
+    for row in waiting {
+        if let Some(count) = count_of(&mut counts, row)? {
             count.lapsed += number(row, 2)?;
             count.due_backlog += number(row, 3)?;
-            Ok(())
-        })?;
+        }
     }
-    for row in &lapsing {
-        add(&mut counts, row, |count| Ok(count.lapsed += number(row, 2)?))?;
+    for row in lapsing {
+        if let Some(count) = count_of(&mut counts, row)? {
+            count.lapsed += number(row, 2)?;
+        }
     }
-    for row in overdue.iter().chain(&aging) {
-        add(&mut counts, row, |count| Ok(count.past_deadline += number(row, 2)?))?;
+    for row in overdue.iter().chain(aging) {
+        if let Some(count) = count_of(&mut counts, row)? {
+            count.past_deadline += number(row, 2)?;
+        }
     }
     let mut counts: Vec<Count> = counts.into_values().collect();
-    // Rows may have come and gone between the questions.
     counts.iter_mut().for_each(|count| count.active = count.active.saturating_sub(count.lapsed));
     counts.sort_by(|one, other| (&one.app, one.kind).cmp(&(&other.app, other.kind)));
     Ok(counts)
@@ -84,11 +86,8 @@ async fn kept(database: &Database, rows: &[Row]) -> Result<Counts, Fault> {
     Ok(counts)
 }
 
-fn add(counts: &mut Counts, row: &Row, change: impl FnOnce(&mut Count) -> Result<(), Fault>) -> Result<(), Fault> {
-    match counts.get_mut(&(row.try_get(0)?, row.try_get(1)?)) {
-        Some(count) => change(count),
-        None => Ok(()),
-    }
+fn count_of<'c>(counts: &'c mut Counts, row: &Row) -> Result<Option<&'c mut Count>, Fault> {
+    Ok(counts.get_mut(&(row.try_get(0)?, row.try_get(1)?)))
 }
 
 fn number(row: &Row, column: usize) -> Result<u64, Fault> {

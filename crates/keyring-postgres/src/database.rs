@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use storekeeper_keyring::KeyringError;
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{IsolationLevel, Row};
 
 use crate::Options;
 use crate::catalogue::{SESSION, Statement};
@@ -98,6 +98,40 @@ impl Database {
             discard(connection);
         }
         answer
+    }
+
+    /// Asks several questions about the same state of affairs.
+    pub(crate) async fn in_snapshot<const QUESTIONS: usize>(
+        &self,
+        questions: [(Statement, Parameters<'_>); QUESTIONS],
+    ) -> Result<[Vec<Row>; QUESTIONS], Fault> {
+        match self.in_snapshot_once(&questions).await {
+            Err(fault) if fault.is_lost() && !matches!(fault, Fault::Late) => self.in_snapshot_once(&questions).await,
+            answers => answers,
+        }
+    }
+
+    async fn in_snapshot_once<const QUESTIONS: usize>(
+        &self,
+        questions: &[(Statement, Parameters<'_>); QUESTIONS],
+    ) -> Result<[Vec<Row>; QUESTIONS], Fault> {
+        let mut connection = self.connection().await?;
+        let ask = async {
+            let reads = connection.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+            let transaction = reads.start().await?;
+            let mut answers = [const { Vec::new() }; QUESTIONS];
+            for ((sql, parameters), answer) in questions.iter().zip(&mut answers) {
+                let statement = transaction.prepare_cached(sql).await?;
+                *answer = transaction.query(&statement, parameters).await?;
+            }
+            transaction.commit().await?;
+            Ok(answers)
+        };
+        let answers = self.in_time(ask).await;
+        if matches!(answers, Err(Fault::Late)) {
+            discard(connection);
+        }
+        answers
     }
 
     /// Gives up a server that does not answer.

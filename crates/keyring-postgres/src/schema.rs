@@ -12,6 +12,9 @@ mod embedded {
     refinery::embed_migrations!("migrations");
 }
 
+/// So many others who make the same tables at the same moment are stood.
+const ATTEMPTS_MAX: usize = 5;
+
 /// The newest schema this version knows.
 fn known() -> u32 {
     let runner = embedded::migrations::runner();
@@ -35,18 +38,24 @@ pub async fn migrate(admin_url: &str) -> Result<(), KeyringError> {
     {
         return if oldest_reader > known() { Err(KeyringError::TooNew { found, known: known() }) } else { Ok(()) };
     }
-    let made = embedded::migrations::runner().run_async(&mut client).await;
-    // Somebody else may have been faster, and made what we could not make again.
-    let is_made = match &made {
-        Ok(_) => true,
-        Err(_) => matches!(found(&client).await, Ok(Some((found, _))) if found >= known()),
-    };
+    let made = make(&mut client).await;
     drop(client);
     // The connection ends with its client.
     let _ = connection.await;
-    match made {
-        Err(error) if !is_made => Err(not_made(&target, &error)),
-        _ => Ok(()),
+    made.map_err(|error| not_made(&target, &error))
+}
+
+/// Runs what has not been run. Whoever meets somebody else who does the same fails, looks again, and finds it done.
+async fn make(client: &mut tokio_postgres::Client) -> Result<(), refinery::Error> {
+    let mut attempts = 1..=ATTEMPTS_MAX;
+    loop {
+        let Err(error) = embedded::migrations::runner().run_async(client).await else { return Ok(()) };
+        if matches!(found(client).await, Ok(Some((found, _))) if found >= known()) {
+            return Ok(());
+        }
+        if attempts.next().is_none() {
+            return Err(error);
+        }
     }
 }
 

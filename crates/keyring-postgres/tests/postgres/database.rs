@@ -38,23 +38,24 @@ pub(crate) async fn empty_database(cluster: &Cluster) -> String {
 /// An empty keyring, and what has to live as long as it does.
 pub(crate) fn keyring(options: &Options) -> (PostgresKeyring, Box<dyn Any>) {
     let runtime = runtime();
-    let (keyring, guard) = runtime.block_on(async {
-        let (url, guard) = match given() {
+    let given = given();
+    let turn = given.is_some().then(one_at_a_time);
+    let keyring = runtime.block_on(async {
+        let url = match given {
             Some((url, admin_url)) => {
-                let guard = one_at_a_time();
                 migrate(&admin_url).await.unwrap();
                 execute(&admin_url, "TRUNCATE key, population, app, root").await;
-                (url, Some(guard))
+                url
             }
             None => {
                 let url = empty_database(Cluster::shared()).await;
                 migrate(&url).await.unwrap();
-                (url, None)
+                url
             }
         };
-        (PostgresKeyring::open_with(&url, options).await.unwrap(), guard)
+        PostgresKeyring::open_with(&url, options).await.unwrap()
     });
-    (keyring, Box::new((runtime, guard)))
+    (keyring, Box::new((runtime, turn)))
 }
 
 /// The database that the environment names, and how its tables are made.
