@@ -48,6 +48,13 @@ const NEEDS: &[Need] = &[
         package: "strace",
         advice: "install strace, and allow tracing: in a container, `--cap-add=SYS_PTRACE`",
     },
+    Need {
+        name: "PostgreSQL",
+        purpose: "is started by the tests of the shared keyring",
+        probe: &["sh", "-c", "ls /usr/lib/postgresql/*/bin/initdb || pg_config --bindir"],
+        package: "postgresql",
+        advice: "install a PostgreSQL server, 15 or newer",
+    },
 ];
 
 /// Sees to it that everything in the table is there.
