@@ -12,7 +12,8 @@ use storekeeper_model::KeyId;
 #[derive(Debug)]
 pub(crate) struct RowCache {
     shelves: Box<[Mutex<Shelf>]>,
-    rows_max: usize,
+    /// How many rows a shelf holds.
+    shelf_max: usize,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +40,7 @@ const TAKES_ONE_OF: usize = 8;
 impl RowCache {
     pub(crate) fn new(rows_max: usize) -> Self {
         let shelves = rows_max.div_ceil(SHELF);
-        Self { shelves: (0..shelves).map(|_| Mutex::default()).collect(), rows_max: rows_max.min(SHELF) }
+        Self { shelves: (0..shelves).map(|_| Mutex::default()).collect(), shelf_max: rows_max.min(SHELF) }
     }
 
     /// Where a row would stand; `None` in a cache that holds none.
@@ -63,7 +64,7 @@ impl RowCache {
             }
             return;
         }
-        if shelf.places.len() == self.rows_max {
+        if shelf.places.len() == self.shelf_max {
             shelf.passed_over += 1;
             if shelf.passed_over < TAKES_ONE_OF {
                 return;

@@ -12,6 +12,7 @@ mod outcome;
 mod pausing;
 mod scan;
 mod settling;
+mod starting;
 mod tickets;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -21,7 +22,7 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use storekeeper_keyring::{AppRow, Record, Write};
-use storekeeper_model::{AppName, Audience, KeyId, KeyKind, ServiceTicket, Timestamp};
+use storekeeper_model::{AppName, Audience, KeyId, KeyKind, Timestamp};
 use storekeeper_policy::{Breaker, Pace};
 
 use crate::config::{KeeperConfig, Limits};
@@ -402,95 +403,6 @@ impl Engine {
         self.start(now, actions);
         self.flush(now, actions);
         self.scan_if_needed(now, actions);
-    }
-
-    fn has_room(&self) -> bool {
-        self.in_flight < self.concurrency && self.settling < SETTLING_MAX && !self.is_stuck
-    }
-
-    /// Starts attempts, one line after the other in turn, so that a long queue starves nobody.
-    fn start(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        let mut open: Vec<usize> = (0..self.lines.len()).collect();
-        open.rotate_left(self.turn % self.lines.len().max(1));
-        self.turn = self.turn.wrapping_add(1);
-        while self.has_room() && !open.is_empty() {
-            open.retain(|line| self.start_one(*line, now, actions));
-        }
-    }
-
-    /// Starts, or gives back, the riskiest row of a line; `false` when the line can start no more now.
-    fn start_one(&mut self, line: usize, now: Timestamp, actions: &mut Vec<Action>) -> bool {
-        if !self.has_room() {
-            return false;
-        }
-        let Some(candidate) = self.lines[line].queue.peek() else { return false };
-        let (app, cause) = (candidate.app, candidate.cause);
-        if self.apps[app.0].is_paused() && cause != Cause::Probe {
-            let candidate = self.lines[line].queue.pop().expect("just peeked");
-            self.refuse_start(&candidate, actions);
-            return true;
-        }
-        let Some(ticket) = self.leave_to_start(line, app, now, actions) else { return false };
-        let candidate = self.lines[line].queue.pop().expect("just peeked");
-        let subject = candidate.again.unwrap_or_else(|| self.subject(&candidate, now));
-        self.in_flight += 1;
-        actions.push(Action::Renew(Box::new(Call { record: candidate.record, subject, app, ticket })));
-        true
-    }
-
-    /// Whether one more attempt may be made on this line now: clocks, ticket, breaker and pace agree.
-    fn leave_to_start(
-        &mut self,
-        line: usize,
-        app: AppIndex,
-        now: Timestamp,
-        actions: &mut Vec<Action>,
-    ) -> Option<Arc<ServiceTicket>> {
-        if self.skewed && !self.may_probe_skew(now) {
-            return None;
-        }
-        let place = self.apps[app.0].ticket;
-        if self.fresh_waiting.get(&place).is_some_and(|waiting| waiting.len() >= FRESH_WAITING_MAX) {
-            return None;
-        }
-        let Demand::Use(ticket) = self.tickets.get_mut(place).demand(place, None, now, actions) else { return None };
-        if !self.lines[line].admit(now) {
-            return None;
-        }
-        if self.skewed {
-            self.skew_probe_at = Some(now + SKEW_PROBE_PAUSE);
-        }
-        Some(ticket)
-    }
-
-    /// The newcomer waits for proof, so it goes first; but once the held key's own moment has come, neither may starve
-    /// the other, whatever the Store says to one of them.
-    fn subject(&self, candidate: &Candidate, now: Timestamp) -> Subject {
-        let record = &candidate.record;
-        let Some(newcomer) = record.newcomer.as_ref().filter(|_| candidate.cause == Cause::Due) else {
-            return Subject::Held;
-        };
-        let policy = &self.apps[candidate.app.0].policy;
-        let held_at = storekeeper_policy::renew_at(policy, record.id, &record.key.lifetime);
-        let is_expired = record.key.lifetime.expires_at().is_some_and(|at| at <= now);
-        let is_past_saving = record.state.is_revoked() || (is_expired && record.state.refused().is_some());
-        if is_past_saving || held_at.is_some_and(|at| at > now) {
-            return Subject::Newcomer;
-        }
-        let is_others_turn = record.failures % 2 == 1;
-        let newcomer_first = match (newcomer.refused, record.state.refused()) {
-            (None, _) => !is_others_turn,
-            (Some(_), None) => is_others_turn,
-            (Some(newcomer), Some(held)) => newcomer.count <= held.count,
-        };
-        if newcomer_first { Subject::Newcomer } else { Subject::Held }
-    }
-
-    /// Gives a queued row back because its app is paused.
-    fn refuse_start(&mut self, candidate: &Candidate, actions: &mut Vec<Action>) {
-        let reason =
-            self.apps[candidate.app.0].paused.as_ref().map_or_else(String::new, |paused| paused.reason.clone());
-        self.release(candidate.record.id, &Asked::Paused(reason), actions);
     }
 
     /// Ends an attempt without a write; the row is as it was, and due if it was.

@@ -103,7 +103,6 @@ pub(crate) struct Shell {
     saver: mpsc::UnboundedSender<(Saving, Hold)>,
     waiting: HashMap<Waiter, Waiting>,
     next_waiter: u64,
-    /// Which app and audience a ticket's place stands for, to read the credential.
     draining: bool,
     conflicts: u64,
     clocks: Option<(Timestamp, Timestamp)>,
