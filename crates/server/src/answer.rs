@@ -204,7 +204,7 @@ struct OutcomeAnswer<'a> {
     status: Option<u16>,
     /// A stable word that says why; empty where there is nothing to say.
     code: &'a str,
-    /// The Store's `MS-CorrelationId`, for a support request.
+    /// The Store's `MS-CorrelationId`, for a support request; a renewal keeps it only while it is the latest outcome.
     correlation_id: Option<&'a str>,
 }
 
