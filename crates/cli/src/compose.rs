@@ -20,8 +20,9 @@ use crate::exit::{CommandError, Exit};
 
 /// How many renewals are under way at once, unless a command says otherwise.
 pub const CONCURRENCY: usize = 64;
-/// How many rows are remembered, so that keys are served while the keyring is down.
-pub const CACHE_ROWS: usize = 10_000;
+/// How many rows are remembered, a kilobyte each once they have been read: so many keys are handed out without looking
+/// them up again, and while the keyring is down.
+pub const CACHE_ROWS: usize = 98_304;
 /// The longest one exchange with the Store or Entra may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -24,7 +24,7 @@ pub struct KeeperConfig {
     pub concurrency: usize,
     /// The longest one exchange may take, in the operating system's time.
     pub request_timeout: Duration,
-    /// How many rows the read cache holds.
+    /// How many rows are remembered once they have been read.
     pub cache_rows: usize,
     /// Whether pace and breaker hold renewals back; off only in benches.
     pub limits: Limits,

@@ -15,16 +15,16 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::attempt::Attempts;
-use crate::cache::RowCache;
 use crate::config::{AppConfig, KeeperConfig};
 use crate::engine::{AppIndex, Asked, Engine, Event, Observation, Order};
 use crate::error::{EnrollError, OrderError, ReadError, RenewError, TicketError};
 use crate::intake::{Intake, OurClock};
 use crate::metrics::Metrics;
+use crate::rows::Rows;
 use crate::shell::{self, Message, Postbox, Shell, Tools};
 use crate::start::{StartError, check_apps, open_sealer};
 use crate::store_time::StoreTime;
-use crate::view::{EnrollOutcome, EnrollRequest, Enrolled, KeyView, LiveKey, TicketView};
+use crate::view::{EnrollRequest, Enrolled, KeyView, LiveKey, TicketView};
 
 /// A row that many callers write at once is tried this often.
 const ROUNDS_MAX: usize = 8;
@@ -72,10 +72,9 @@ impl Keeper {
         let config = Arc::new(config);
         let attempts = Attempts::new(Arc::clone(&config), Arc::clone(&sealer), transport, Arc::clone(&clock));
         let tools = Arc::new(Tools {
-            keyring,
+            keyring: Rows::new(keyring, config.cache_rows),
             clock,
             attempts,
-            cache: RowCache::new(config.cache_rows),
             metrics: Metrics::new(),
             skewed: AtomicBool::new(false),
             store_time: StoreTime::new(),
@@ -104,12 +103,9 @@ impl Keeper {
         let work = async move {
             let now = keeper.clock().now();
             let inner = &keeper.inner;
-            let intake = Intake { apps: &inner.apps, keyring: &*inner.tools.keyring, sealer: &inner.sealer };
+            let intake = Intake { apps: &inner.apps, keyring: &inner.tools.keyring, sealer: &inner.sealer };
             let clock = if inner.tools.doubts_clock() { OurClock::Doubted } else { OurClock::Trusted };
             let (answers, due_at) = intake.enroll_by(requests, now, clock).await;
-            for enrolled in answers.iter().flatten().filter(|enrolled| enrolled.outcome != EnrollOutcome::Known) {
-                inner.tools.cache.doubt(enrolled.view.identity.key_id());
-            }
             if let Some(due_at) = due_at {
                 inner.postbox.send(Message::Event(Event::Changed(due_at)));
             }
@@ -137,24 +133,13 @@ impl Keeper {
     /// Hands out many, in order; one read for all.
     pub async fn get_many(&self, identities: &[Identity]) -> Vec<Result<LiveKey, ReadError>> {
         let ids: Vec<KeyId> = identities.iter().map(Identity::key_id).collect();
-        match self.inner.tools.keyring.find(&ids).await {
-            Ok(rows) => {
-                let answer = |(identity, row): (&Identity, Option<Record>)| {
-                    self.known_app(&identity.app)?;
-                    let record = Arc::new(row.ok_or(ReadError::NotFound)?);
-                    self.inner.tools.cache.put(Arc::clone(&record));
-                    self.live(&record)
-                };
-                identities.iter().zip(rows).map(answer).collect()
-            }
-            Err(_) => {
-                let mut answers = Vec::with_capacity(identities.len());
-                for identity in identities {
-                    answers.push(self.get(identity, None).await);
-                }
-                answers
-            }
-        }
+        let rows = self.inner.tools.keyring.read_many(&ids).await;
+        let answer = |(identity, row): (&Identity, Result<Option<Arc<Record>>, KeyringError>)| {
+            self.known_app(&identity.app)?;
+            let row = row?.ok_or(ReadError::NotFound)?;
+            self.live(&row)
+        };
+        identities.iter().zip(rows).map(answer).collect()
     }
 
     /// What is known of a key in any state, without the key and without noting a use.
@@ -233,7 +218,6 @@ impl Keeper {
         let settled = tools.keyring.settle(Arc::new(rows.iter().map(write).collect())).await?;
         let mut forgotten = 0;
         for (row, settled) in rows.iter().zip(settled) {
-            tools.cache.remove(row.id);
             if let Settled::Done(_) = settled {
                 forgotten += 1;
                 tools.metrics.event("key.forgotten");
@@ -319,16 +303,7 @@ impl Keeper {
     /// The row, or what was last seen of it while the keyring is down.
     async fn read(&self, identity: &Identity) -> Result<Arc<Record>, ReadError> {
         self.known_app(&identity.app)?;
-        let id = identity.key_id();
-        let tools = &self.inner.tools;
-        match tools.keyring.find(&[id]).await {
-            Ok(mut rows) => {
-                let record = Arc::new(rows.pop().flatten().ok_or(ReadError::NotFound)?);
-                tools.cache.put(Arc::clone(&record));
-                Ok(record)
-            }
-            Err(error) => tools.cache.get(id).ok_or(ReadError::Keyring(error)),
-        }
+        self.inner.tools.keyring.read(identity.key_id()).await?.ok_or(ReadError::NotFound)
     }
 
     fn check_alive(&self, record: &Record) -> Result<(), ReadError> {

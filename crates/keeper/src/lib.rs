@@ -12,6 +12,7 @@ pub mod intake;
 pub mod keeper;
 mod metrics;
 mod population;
+mod rows;
 mod shell;
 mod start;
 mod store_time;

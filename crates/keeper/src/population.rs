@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use storekeeper_keyring::{Expected, Outcome, OutcomeResult, PageQuery, Record, Settled, State, Write};
+use storekeeper_keyring::{Expected, Keyring as _, Outcome, OutcomeResult, PageQuery, Record, Settled, State, Write};
 use storekeeper_model::{AppName, KeyKind, Timestamp};
 use storekeeper_policy::{RenewalPolicy, Standing};
 
@@ -121,13 +121,7 @@ impl Keeper {
             let page = keyring.page(query.clone()).await?;
             let policy = &self.inner.config.apps[self.inner.index[app].0].policy;
             let writes = page.records.into_iter().map(|record| acquittal(record, policy, now)).collect();
-            let writes: Arc<Vec<Write>> = Arc::new(writes);
-            let settled = keyring.settle(Arc::clone(&writes)).await?;
-            for write in writes.iter() {
-                if let Write::Put { record, .. } = write {
-                    self.inner.tools.cache.doubt(record.id);
-                }
-            }
+            let settled = keyring.settle(Arc::new(writes)).await?;
             acquitted += settled.iter().filter(|settled| matches!(settled, Settled::Done(_))).count() as u64;
             query.after = page.next;
             if query.after.is_none() {

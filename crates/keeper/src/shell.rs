@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use storekeeper_clock::{Clock, Hold, Sleep};
-use storekeeper_keyring::{Expected, Keyring, KeyringError, PageQuery, Record, Settled, Write};
+use storekeeper_keyring::{Expected, Keyring, KeyringError, PageQuery, Record, Write};
 use storekeeper_model::{AppName, Audience, KeyId, ServiceTicket, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::attempt::Attempts;
-use crate::cache::RowCache;
 use crate::engine::{
     Action, Answer, AppIndex, Asked, Call, Engine, Event, Finished, Observation, Order, TicketFault, Waiter,
 };
 use crate::events;
 use crate::metrics::{Metrics, RenewalLabels};
+use crate::rows::Rows;
 use crate::store_time::StoreTime;
 
 /// How many rows are heard as witnesses.
@@ -69,10 +69,9 @@ impl Postbox {
 
 /// What the shell works with, shared with its tasks.
 pub(crate) struct Tools {
-    pub(crate) keyring: Arc<dyn Keyring>,
+    pub(crate) keyring: Rows,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) attempts: Attempts,
-    pub(crate) cache: RowCache,
     pub(crate) metrics: Metrics,
     pub(crate) skewed: AtomicBool,
     pub(crate) store_time: StoreTime,
@@ -230,10 +229,8 @@ impl Shell {
                 postbox.event(due.map_or_else(scan_failed, Event::Scanned));
             }),
             Action::FindProbes(app, from) => spawn(tools, "a search for probes", async move |tools| {
-                postbox.event(Event::Probes(
-                    app,
-                    probes(&*tools.keyring, name_of(&tools, app), from, &*tools.clock).await,
-                ));
+                postbox
+                    .event(Event::Probes(app, probes(&tools.keyring, name_of(&tools, app), from, &*tools.clock).await));
             }),
             Action::FindWitnesses(app, except) => spawn(tools, "a search for witnesses", async move |tools| {
                 postbox.event(Event::Witnesses(app, witnesses(&tools, app, except).await));
@@ -333,14 +330,7 @@ async fn renew(tools: &Tools, call: Call) -> Finished {
 
 async fn settle(tools: &Tools, writes: Arc<Vec<Write>>) -> Event {
     match tools.keyring.settle(Arc::clone(&writes)).await {
-        Ok(results) => {
-            for (write, settled) in writes.iter().zip(&results) {
-                if let (Write::Put { record, .. }, Settled::Done(_)) = (write, settled) {
-                    tools.cache.replace(record);
-                }
-            }
-            Event::Settled(results)
-        }
+        Ok(results) => Event::Settled(results),
         Err(error) => {
             tracing::error!(%error, writes = writes.len(), "outcomes cannot be stored; they are kept and tried again");
             Event::SettleFailed(writes)

@@ -11,8 +11,6 @@ pub struct Options {
     pub writer_cache_kib: u32,
     /// Page cache of each reading connection, in KiB.
     pub reader_cache_kib: u32,
-    /// How much of the file, in KiB, connections for finding rows by id read through a mapping instead of copying it.
-    pub finder_map_kib: u32,
     /// When more is due than is asked for, the order of this many rows is kept until the next call.
     pub backlog_rows: usize,
     /// The places in the table of this many rows are remembered, 16 bytes for each.
@@ -32,7 +30,6 @@ impl Default for Options {
             checkpoint_pages: 40_000,
             writer_cache_kib: 16 * 1024,
             reader_cache_kib: 2 * 1024,
-            finder_map_kib: 128 * 1024,
             backlog_rows: 128 * 1024,
             whereabouts: 256 * 1024,
             finders: 4,

@@ -23,12 +23,14 @@ pub(crate) fn open_writer(path: &Path, options: &Options) -> Result<Connection, 
     Ok(connection)
 }
 
-/// Opens a connection that reads, the first `map_kib` of the file through a mapping.
-pub(crate) fn open_reader(path: &Path, options: &Options, map_kib: u32) -> Result<Connection, KeyringError> {
+/// Opens a connection that reads.
+///
+/// Never through a mapping of the file: should somebody cut the file short, a mapping ends the process, a read only itself.
+pub(crate) fn open_reader(path: &Path, options: &Options) -> Result<Connection, KeyringError> {
     let open = || {
         let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.pragma_update(None, "cache_size", -i64::from(options.reader_cache_kib))?;
-        connection.pragma_update_and_check(None, "mmap_size", i64::from(map_kib) * 1024, |_| Ok(()))?;
+        connection.pragma_update_and_check(None, "mmap_size", 0, |_| Ok(()))?;
         Ok(connection)
     };
     open().map_err(|error| opening(path, &error))

@@ -24,7 +24,6 @@ mod frugal {
             checkpoint_pages: 1,
             writer_cache_kib: 1,
             reader_cache_kib: 1,
-            finder_map_kib: 8,
             backlog_rows: 60,
             whereabouts: 3,
             finders: 1,

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use storekeeper_model::{AppName, ClientId, Identity, KeyId, KeyKind, Timestamp, UserName};
+use storekeeper_model::{ClientId, Identity, KeyKind};
+// Named again for `delegate!`, whose users need not know where they come from.
+#[doc(no_inline)]
+pub use storekeeper_model::{AppName, KeyId, Timestamp, UserName};
 
 use crate::{Count, Expected, KeyringError, Page, PageQuery, Record, Revision};
 
@@ -110,25 +113,35 @@ pub struct WrappedRoot {
     pub created_at: Timestamp,
 }
 
+/// What every verb of a [`Keyring`] returns.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, KeyringError>>;
+/// What [`Keyring::close`] returns.
+pub type Closed<'a> = BoxFuture<'a, ()>;
+
 /// Where enrolled keys are durably kept.
 ///
 /// Every backend passes the suite in `conformance`. Time is always a parameter. A future that resolves to `Ok`
 /// means *durable*: what was written survives `kill -9` and a power cut. Dropping a future does not undo its write.
 pub trait Keyring: Send + Sync {
+    /// Whether other processes may write its rows: what was read a moment ago need not stand any more.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// Reads rows by id, in the order asked for.
-    fn find<'a>(&'a self, ids: &'a [KeyId]) -> BoxFuture<'a, Result<Vec<Option<Record>>, KeyringError>>;
+    fn find<'a>(&'a self, ids: &'a [KeyId]) -> Answer<'a, Vec<Option<Record>>>;
 
     /// Reads every row of a player: all kinds, all slots.
-    fn of_user<'a>(&'a self, app: &'a AppName, user: &'a UserName) -> BoxFuture<'a, Result<Vec<Record>, KeyringError>>;
+    fn of_user<'a>(&'a self, app: &'a AppName, user: &'a UserName) -> Answer<'a, Vec<Record>>;
 
     /// Finds what is due. Costs what is due, not what is stored.
-    fn due(&self, query: DueQuery) -> BoxFuture<'_, Result<Due, KeyringError>>;
+    fn due(&self, query: DueQuery) -> Answer<'_, Due>;
 
     /// Writes a group, each compare-and-set, in one durable step; answers per write, in order. Groups of several
     /// callers may share one commit. Two writes of one group to the same row are judged in order.
     ///
     /// The writes are shared, not given away: after a failure the caller still has them and tries again.
-    fn settle(&self, writes: Arc<Vec<Write>>) -> BoxFuture<'_, Result<Vec<Settled>, KeyringError>>;
+    fn settle(&self, writes: Arc<Vec<Write>>) -> Answer<'_, Vec<Settled>>;
 
     /// Finds up to `limit` live, proven, active rows of an app with nothing held against them, other than `except`:
     /// those whose next attempt comes soonest. May miss some in a large population of other apps.
@@ -138,35 +151,31 @@ pub trait Keyring: Send + Sync {
         except: KeyId,
         now: Timestamp,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<Record>, KeyringError>>;
+    ) -> Answer<'a, Vec<Record>>;
 
     /// Lists rows.
-    fn page(&self, query: PageQuery) -> BoxFuture<'_, Result<Page, KeyringError>>;
+    fn page(&self, query: PageQuery) -> Answer<'_, Page>;
 
     /// Counts the population, one entry per app and kind that has rows. `overdue_before` is the `iat` before which a
     /// key is past its deadline, per app. Cost follows what is due, lapsed or past the deadline.
-    fn count<'a>(
-        &'a self,
-        now: Timestamp,
-        overdue_before: &'a [(AppName, Timestamp)],
-    ) -> BoxFuture<'a, Result<Vec<Count>, KeyringError>>;
+    fn count<'a>(&'a self, now: Timestamp, overdue_before: &'a [(AppName, Timestamp)]) -> Answer<'a, Vec<Count>>;
 
     /// Notes the day on which keys were last read, unless a later day is noted; unknown ids are passed over. Durable
     /// with the next commit; changes no revision. A later `Put` never takes the day back.
-    fn note_used<'a>(&'a self, used: &'a [(KeyId, i64)]) -> BoxFuture<'a, Result<(), KeyringError>>;
+    fn note_used<'a>(&'a self, used: &'a [(KeyId, i64)]) -> Answer<'a, ()>;
 
     /// Every app that was ever saved.
-    fn apps(&self) -> BoxFuture<'_, Result<Vec<AppRow>, KeyringError>>;
+    fn apps(&self) -> Answer<'_, Vec<AppRow>>;
 
     /// Saves what is known of an app.
-    fn save_app<'a>(&'a self, app: &'a AppRow) -> BoxFuture<'a, Result<(), KeyringError>>;
+    fn save_app<'a>(&'a self, app: &'a AppRow) -> Answer<'a, ()>;
 
     /// Every wrapped root.
-    fn roots(&self) -> BoxFuture<'_, Result<Vec<WrappedRoot>, KeyringError>>;
+    fn roots(&self) -> Answer<'_, Vec<WrappedRoot>>;
 
     /// Adds a wrapped root; an existing generation is [`KeyringError::RootExists`].
-    fn add_root<'a>(&'a self, root: &'a WrappedRoot) -> BoxFuture<'a, Result<(), KeyringError>>;
+    fn add_root<'a>(&'a self, root: &'a WrappedRoot) -> Answer<'a, ()>;
 
     /// Finishes what is under way and closes; later calls are `Unavailable`.
-    fn close(&self) -> BoxFuture<'_, ()>;
+    fn close(&self) -> Closed<'_>;
 }

@@ -4,6 +4,7 @@
 pub mod body;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod delegate;
 pub mod error;
 pub mod fold;
 pub mod history;

@@ -174,3 +174,49 @@ async fn invariant_6_a_read_waits_for_a_fresh_ticket_for_seconds_only() {
         assert_eq!((live.view.fingerprint, live.renewal_failed.is_some()), (held, true));
     }
 }
+
+#[tokio::test]
+async fn invariant_6_a_key_read_before_is_served_without_asking_and_is_never_older_than_what_was_answered() {
+    let world = World::new().await;
+    let first = world.enroll("ada", DAY).await;
+    assert_eq!(world.served("ada").await, Fingerprint::of(&first));
+    assert!(world.keyring.take_finds() > 0);
+    assert_eq!(world.served("ada").await, Fingerprint::of(&first));
+    assert_eq!(world.keyring.take_finds(), 0);
+    // Whoever heard of a change reads it: a renewal, another key, a condemnation undone, a key forgotten.
+    let renewed = world.keeper.renew(&identity("ada")).await.unwrap().fingerprint;
+    assert_eq!(world.served("ada").await, renewed);
+    let unproven = world.enroll("eve", DAY).await;
+    assert_eq!(world.served("eve").await, Fingerprint::of(&unproven));
+    let second = world.enroll("eve", SECOND).await;
+    assert_eq!(world.served("eve").await, Fingerprint::of(&second));
+    let ada = identity("ada").user;
+    world.keeper.forget(&mygame(), &ada, None, None).await.unwrap();
+    assert!(matches!(world.get("ada").await, Err(ReadError::NotFound)));
+}
+
+#[tokio::test]
+async fn invariant_6_after_a_write_that_nobody_can_vouch_for_the_keyring_is_asked() {
+    let world = World::new().await;
+    let first = world.enroll("ada", DAY).await;
+    assert_eq!(world.served("ada").await, Fingerprint::of(&first));
+    let second = world.mint("ada", SECOND);
+    world.keyring.deny_next();
+    assert!(world.try_enroll("ada", &second).await.is_err(), "it was written, and its writer told that it was not");
+    assert_eq!(world.served("ada").await, Fingerprint::of(&second));
+}
+
+#[tokio::test]
+async fn invariant_6_a_reader_who_looked_before_a_write_puts_nothing_old_down() {
+    let world = World::new().await;
+    let first = world.enroll("ada", DAY).await;
+    // Reads the old row, and is held up on the way back with it.
+    world.keyring.shut_finds();
+    let keeper = world.keeper.clone();
+    let reading = tokio::spawn(async move { keeper.get(&identity("ada"), None).await });
+    world.until("the reader has looked", || world.keyring.waiting() == 1).await;
+    let second = world.enroll("ada", SECOND).await;
+    world.keyring.open_finds();
+    assert_eq!(reading.await.unwrap().unwrap().view.fingerprint, Fingerprint::of(&first), "it asked before");
+    assert_eq!(world.served("ada").await, Fingerprint::of(&second));
+}

@@ -4,11 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use storekeeper_keyring::{
-    AppRow, Count, Due, DueQuery, Keyring, KeyringError, MemoryKeyring, Page, PageQuery, Record, Settled, WrappedRoot,
-    Write,
-};
-use storekeeper_model::{AppName, KeyId, Timestamp, UserName};
+use storekeeper_keyring::{Keyring, KeyringError, MemoryKeyring, Record, Settled, Write, delegate};
+use storekeeper_model::KeyId;
 
 /// How it behaves.
 #[derive(Clone, Copy, PartialEq, Default)]
@@ -38,17 +35,11 @@ impl TestKeyring {
 }
 
 impl Keyring for TestKeyring {
+    delegate!(memory: is_shared, of_user, due, witnesses, page, count, note_used, apps, save_app, roots, add_root, close);
+
     fn find<'a>(&'a self, ids: &'a [KeyId]) -> BoxFuture<'a, Result<Vec<Option<Record>>, KeyringError>> {
         assert!(!self.is(Mood::Buggy), "a bug that mentions a secret");
         self.memory.find(ids)
-    }
-
-    fn of_user<'a>(&'a self, app: &'a AppName, user: &'a UserName) -> BoxFuture<'a, Result<Vec<Record>, KeyringError>> {
-        self.memory.of_user(app, user)
-    }
-
-    fn due(&self, query: DueQuery) -> BoxFuture<'_, Result<Due, KeyringError>> {
-        self.memory.due(query)
     }
 
     fn settle(&self, writes: Arc<Vec<Write>>) -> BoxFuture<'_, Result<Vec<Settled>, KeyringError>> {
@@ -56,51 +47,5 @@ impl Keyring for TestKeyring {
             return std::future::ready(Ok(vec![Settled::Conflict; writes.len()])).boxed();
         }
         self.memory.settle(writes)
-    }
-
-    fn witnesses<'a>(
-        &'a self,
-        app: &'a AppName,
-        except: KeyId,
-        now: Timestamp,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<Record>, KeyringError>> {
-        self.memory.witnesses(app, except, now, limit)
-    }
-
-    fn page(&self, query: PageQuery) -> BoxFuture<'_, Result<Page, KeyringError>> {
-        self.memory.page(query)
-    }
-
-    fn count<'a>(
-        &'a self,
-        now: Timestamp,
-        overdue_before: &'a [(AppName, Timestamp)],
-    ) -> BoxFuture<'a, Result<Vec<Count>, KeyringError>> {
-        self.memory.count(now, overdue_before)
-    }
-
-    fn note_used<'a>(&'a self, used: &'a [(KeyId, i64)]) -> BoxFuture<'a, Result<(), KeyringError>> {
-        self.memory.note_used(used)
-    }
-
-    fn apps(&self) -> BoxFuture<'_, Result<Vec<AppRow>, KeyringError>> {
-        self.memory.apps()
-    }
-
-    fn save_app<'a>(&'a self, app: &'a AppRow) -> BoxFuture<'a, Result<(), KeyringError>> {
-        self.memory.save_app(app)
-    }
-
-    fn roots(&self) -> BoxFuture<'_, Result<Vec<WrappedRoot>, KeyringError>> {
-        self.memory.roots()
-    }
-
-    fn add_root<'a>(&'a self, root: &'a WrappedRoot) -> BoxFuture<'a, Result<(), KeyringError>> {
-        self.memory.add_root(root)
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.memory.close()
     }
 }

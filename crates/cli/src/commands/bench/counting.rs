@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
-use storekeeper_keyring::{
-    AppRow, Count, Due, DueQuery, Expected, Keyring, KeyringError, Page, PageQuery, Record, Settled, WrappedRoot, Write,
-};
-use storekeeper_model::{AppName, KeyId, Timestamp, UserName};
+use storekeeper_keyring::{Expected, Keyring, KeyringError, Settled, Write, delegate};
 use tokio::sync::watch;
 
 /// What has become durable.
@@ -51,6 +48,8 @@ impl Counting {
 }
 
 impl Keyring for Counting {
+    delegate!(inner: is_shared, find, of_user, due, witnesses, page, count, note_used, apps, save_app, roots, add_root, close);
+
     fn settle(&self, writes: Arc<Vec<Write>>) -> BoxFuture<'_, Result<Vec<Settled>, KeyringError>> {
         async move {
             let settled = self.inner.settle(Arc::clone(&writes)).await?;
@@ -58,63 +57,5 @@ impl Keyring for Counting {
             Ok(settled)
         }
         .boxed()
-    }
-
-    fn find<'a>(&'a self, ids: &'a [KeyId]) -> BoxFuture<'a, Result<Vec<Option<Record>>, KeyringError>> {
-        self.inner.find(ids)
-    }
-
-    fn of_user<'a>(&'a self, app: &'a AppName, user: &'a UserName) -> BoxFuture<'a, Result<Vec<Record>, KeyringError>> {
-        self.inner.of_user(app, user)
-    }
-
-    fn due(&self, query: DueQuery) -> BoxFuture<'_, Result<Due, KeyringError>> {
-        self.inner.due(query)
-    }
-
-    fn witnesses<'a>(
-        &'a self,
-        app: &'a AppName,
-        except: KeyId,
-        now: Timestamp,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<Record>, KeyringError>> {
-        self.inner.witnesses(app, except, now, limit)
-    }
-
-    fn page(&self, query: PageQuery) -> BoxFuture<'_, Result<Page, KeyringError>> {
-        self.inner.page(query)
-    }
-
-    fn count<'a>(
-        &'a self,
-        now: Timestamp,
-        overdue_before: &'a [(AppName, Timestamp)],
-    ) -> BoxFuture<'a, Result<Vec<Count>, KeyringError>> {
-        self.inner.count(now, overdue_before)
-    }
-
-    fn note_used<'a>(&'a self, used: &'a [(KeyId, i64)]) -> BoxFuture<'a, Result<(), KeyringError>> {
-        self.inner.note_used(used)
-    }
-
-    fn apps(&self) -> BoxFuture<'_, Result<Vec<AppRow>, KeyringError>> {
-        self.inner.apps()
-    }
-
-    fn save_app<'a>(&'a self, app: &'a AppRow) -> BoxFuture<'a, Result<(), KeyringError>> {
-        self.inner.save_app(app)
-    }
-
-    fn roots(&self) -> BoxFuture<'_, Result<Vec<WrappedRoot>, KeyringError>> {
-        self.inner.roots()
-    }
-
-    fn add_root<'a>(&'a self, root: &'a WrappedRoot) -> BoxFuture<'a, Result<(), KeyringError>> {
-        self.inner.add_root(root)
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.inner.close()
     }
 }

@@ -1,16 +1,21 @@
 //! The memory keyring, whose writes can be held back, or made without anybody being told.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use storekeeper_keyring::{
-    AppRow, Count, Due, DueQuery, Keyring, KeyringError, MemoryKeyring, Page, PageQuery, Record, Settled, WrappedRoot,
-    Write,
-};
-use storekeeper_model::{AppName, KeyId, Timestamp, UserName};
+use storekeeper_keyring::{Due, DueQuery, Keyring, KeyringError, MemoryKeyring, Record, Settled, Write, delegate};
+use storekeeper_model::KeyId;
 use tokio::sync::Semaphore;
+
+struct HeldFinder(Semaphore);
+
+impl Default for HeldFinder {
+    fn default() -> Self {
+        Self(Semaphore::new(0))
+    }
+}
 
 #[derive(Default)]
 pub(crate) struct HeldKeyring {
@@ -20,6 +25,10 @@ pub(crate) struct HeldKeyring {
     /// So many groups are written, and their writers told that they were not.
     denied: AtomicUsize,
     scans: AtomicUsize,
+    finds: AtomicUsize,
+    /// Whoever looks for a row next is held up with what he found.
+    holds_finder: AtomicBool,
+    held_finder: HeldFinder,
 }
 
 impl HeldKeyring {
@@ -34,7 +43,32 @@ impl HeldKeyring {
         }
     }
 
-    /// How many groups of writes wait.
+    /// Whoever looks for a row next is held up with what he found, until [`HeldKeyring::open_finds`].
+    pub(crate) fn shut_finds(&self) {
+        self.holds_finder.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn open_finds(&self) {
+        self.held_finder.0.add_permits(1);
+    }
+
+    /// How often rows were looked for, since this was last asked.
+    pub(crate) fn take_finds(&self) -> usize {
+        self.finds.swap(0, Ordering::Relaxed)
+    }
+
+    async fn find_in_turn(&self, ids: &[KeyId]) -> Result<Vec<Option<Record>>, KeyringError> {
+        self.finds.fetch_add(1, Ordering::Relaxed);
+        let found = self.memory.find(ids).await;
+        if self.holds_finder.swap(false, Ordering::Relaxed) {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            self.held_finder.0.acquire().await.unwrap().forget();
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        found
+    }
+
+    /// How many groups of writes, or readers, wait.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
@@ -66,66 +100,18 @@ impl HeldKeyring {
 }
 
 impl Keyring for HeldKeyring {
-    fn find<'a>(&'a self, ids: &'a [KeyId]) -> BoxFuture<'a, Result<Vec<Option<Record>>, KeyringError>> {
-        self.memory.find(ids)
-    }
-
-    fn of_user<'a>(&'a self, app: &'a AppName, user: &'a UserName) -> BoxFuture<'a, Result<Vec<Record>, KeyringError>> {
-        self.memory.of_user(app, user)
-    }
+    delegate!(memory: is_shared, of_user, witnesses, page, count, note_used, apps, save_app, roots, add_root, close);
 
     fn due(&self, query: DueQuery) -> BoxFuture<'_, Result<Due, KeyringError>> {
         self.scans.fetch_add(1, Ordering::Relaxed);
         self.memory.due(query)
     }
 
+    fn find<'a>(&'a self, ids: &'a [KeyId]) -> BoxFuture<'a, Result<Vec<Option<Record>>, KeyringError>> {
+        self.find_in_turn(ids).boxed()
+    }
+
     fn settle(&self, writes: Arc<Vec<Write>>) -> BoxFuture<'_, Result<Vec<Settled>, KeyringError>> {
         self.settle_in_turn(writes).boxed()
-    }
-
-    fn witnesses<'a>(
-        &'a self,
-        app: &'a AppName,
-        except: KeyId,
-        now: Timestamp,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<Record>, KeyringError>> {
-        self.memory.witnesses(app, except, now, limit)
-    }
-
-    fn page(&self, query: PageQuery) -> BoxFuture<'_, Result<Page, KeyringError>> {
-        self.memory.page(query)
-    }
-
-    fn count<'a>(
-        &'a self,
-        now: Timestamp,
-        overdue_before: &'a [(AppName, Timestamp)],
-    ) -> BoxFuture<'a, Result<Vec<Count>, KeyringError>> {
-        self.memory.count(now, overdue_before)
-    }
-
-    fn note_used<'a>(&'a self, used: &'a [(KeyId, i64)]) -> BoxFuture<'a, Result<(), KeyringError>> {
-        self.memory.note_used(used)
-    }
-
-    fn apps(&self) -> BoxFuture<'_, Result<Vec<AppRow>, KeyringError>> {
-        self.memory.apps()
-    }
-
-    fn save_app<'a>(&'a self, app: &'a AppRow) -> BoxFuture<'a, Result<(), KeyringError>> {
-        self.memory.save_app(app)
-    }
-
-    fn roots(&self) -> BoxFuture<'_, Result<Vec<WrappedRoot>, KeyringError>> {
-        self.memory.roots()
-    }
-
-    fn add_root<'a>(&'a self, root: &'a WrappedRoot) -> BoxFuture<'a, Result<(), KeyringError>> {
-        self.memory.add_root(root)
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        self.memory.close()
     }
 }
