@@ -26,8 +26,9 @@ const SECONDS: u64 = 10;
 const CONNECTIONS: usize = 32;
 /// How long each side has its turn.
 const TURN_MILLIS: u64 = 500;
-/// So many turns are not counted: at full speed every key has been read once by then, as in any hour of a real keeper.
-const WARM_UP_TURNS: usize = 4;
+/// Before anything is counted every key is read once, as in any hour of a real keeper; at most so many are.
+const WARM_UP_MAX: u64 = 200_000;
+const WARM_UP_MILLIS: u64 = 30_000;
 /// None is due before it is seven days old.
 const AGE_DAYS: std::ops::Range<u32> = 1..3;
 
@@ -72,14 +73,15 @@ impl Read {
         let keep = Role::Keep(Keep { files: place.files.clone(), token: token.clone() });
         let shots = || Shots::Read { token: token.clone(), keys };
         let mut keeper = Side::start(&keep, shots(), &cores)?;
-        let (first, _) = keeper.warm_up()?;
+        let (first, _) = keeper.warm_up(keys)?;
         let bare = Role::Bare(Bare { bytes: first.body_bytes });
         let mut bare = Side::start(&bare, shots(), &cores)?;
-        bare.warm_up()?;
+        bare.warm_up(keys)?;
+        let turn = Fire { millis: TURN_MILLIS, items_max: u64::MAX };
         let turns = (self.common.seconds.unwrap_or(SECONDS) * 1000).div_ceil(2 * TURN_MILLIS);
         for _ in 0..turns {
-            keeper.take_turn()?;
-            bare.take_turn()?;
+            keeper.take_turn(&turn)?;
+            bare.take_turn(&turn)?;
         }
         let found = Found::new(&keeper, &bare, keys, &cores)?;
         keeper.end()?;
@@ -98,18 +100,16 @@ impl Side {
         Ok(Self { server, load, answered: 0, micros: 0, cpu_micros: 0, last: None })
     }
 
-    /// Turns that are not counted.
-    fn warm_up(&mut self) -> Result<(Fired, Usage), CommandError> {
-        for _ in 0..WARM_UP_TURNS {
-            self.take_turn()?;
-        }
+    /// A turn that is not counted.
+    fn warm_up(&mut self, keys: u64) -> Result<(Fired, Usage), CommandError> {
+        self.take_turn(&Fire { millis: WARM_UP_MILLIS, items_max: keys.min(WARM_UP_MAX) })?;
         (self.answered, self.micros, self.cpu_micros) = (0, 0, 0);
         self.last.ok_or_else(|| failure("the first turn left nothing"))
     }
 
-    fn take_turn(&mut self) -> Result<(), CommandError> {
+    fn take_turn(&mut self, turn: &Fire) -> Result<(), CommandError> {
         let before: Usage = self.server.ask(&TellUsage)?;
-        let fired: Fired = self.load.ask(&Fire { millis: TURN_MILLIS, items_max: u64::MAX })?;
+        let fired: Fired = self.load.ask(turn)?;
         let after: Usage = self.server.ask(&TellUsage)?;
         self.answered += fired.items;
         self.micros += fired.micros;
