@@ -202,7 +202,48 @@ pub const SETTLE_NOTE_USED: Statement = "-- settle::note_used
     WHERE key.bucket = used.bucket AND key.id = used.id
         AND (key.last_used_day IS NULL OR key.last_used_day < used.day)";
 
-/// All of them.
+/// Every table but those that a bucket spreads: their rows stand in bucket 0, and a distributed database keeps all of
+/// them on each of its nodes.
+pub const REFERENCE_TABLES: &[&str] = &["schema", "root", "app"];
+
+/// The tables that a distributed database spreads by their bucket, each bucket's rows together.
+pub const DISTRIBUTED_TABLES: &[&str] = &["population", "key"];
+
+/// What an operator runs to spread the tables, in this order and in one transaction.
+pub fn distribution() -> Vec<String> {
+    let reference = REFERENCE_TABLES.iter().map(|table| format!("SELECT create_reference_table('{table}')"));
+    let distributed = DISTRIBUTED_TABLES.iter().enumerate().map(|(at, table)| {
+        let beside = if at > 0 { format!(", colocate_with => '{}'", DISTRIBUTED_TABLES[0]) } else { String::new() };
+        format!("SELECT create_distributed_table('{table}', 'bucket'{beside})")
+    });
+    reference.chain(distributed).collect()
+}
+
+/// The tables that are spread already; only a distributed database understands it.
+pub const DISTRIBUTION_FOUND: Statement = "-- distribution::found
+    SELECT logicalrel::text FROM pg_dist_partition";
+
+/// One node after the other: tables of both kinds are spread in one transaction.
+pub const DISTRIBUTION_BEGIN: Statement = "-- distribution::begin
+    BEGIN; SET LOCAL citus.multi_shard_modify_mode = 'sequential'";
+
+/// What a keeper has to be allowed. Names are quoted, so that they are names whatever they hold.
+pub fn grant(user: &str) -> String {
+    let tables: Vec<&str> = REFERENCE_TABLES.iter().chain(DISTRIBUTED_TABLES).copied().collect();
+    let user = user.replace('"', "\"\"");
+    format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {} TO \"{user}\"", tables.join(", "))
+}
+
+/// How many tables there are, and whether a measurement made them.
+pub const SCRATCH_FOUND: Statement = "-- scratch::found
+    SELECT count(*), count(*) FILTER (WHERE tablename = 'made_by_bench')
+    FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')";
+
+/// Removes them all.
+pub const SCRATCH_EMPTY: Statement = "-- scratch::empty
+    DROP SCHEMA public CASCADE; CREATE SCHEMA public; CREATE TABLE made_by_bench ()";
+
+/// All that keepers send.
 pub const ALL: &[Statement] = &[
     SCHEMA_FOUND,
     SESSION,

@@ -1,10 +1,12 @@
 //! The shared keyring: one PostgreSQL, written by several keepers in groups, each row compare-and-set.
 
+mod address;
 mod apps;
 pub mod catalogue;
 mod commit;
 mod count;
 mod database;
+mod distribution;
 mod due;
 mod error;
 mod find;
@@ -14,11 +16,15 @@ mod options;
 mod page;
 mod row;
 mod schema;
+mod scratch;
 mod settle;
 mod target;
 mod witness;
 mod writer;
 
+pub use address::Address;
+pub use distribution::{distribute, distribution};
 pub use keyring::PostgresKeyring;
 pub use options::Options;
-pub use schema::migrate;
+pub use schema::{Migrated, grant, migrate};
+pub use scratch::scratch;

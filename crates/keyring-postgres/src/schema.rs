@@ -1,9 +1,10 @@
 //! The schema: makes it and brings it up to date when told to, and says whether this version may work with what it finds.
 
 use storekeeper_keyring::KeyringError;
+use tokio_postgres::error::SqlState;
 
 use crate::Options;
-use crate::catalogue::SCHEMA_FOUND;
+use crate::catalogue::{self, SCHEMA_FOUND};
 use crate::database::Database;
 use crate::error::Fault;
 use crate::target::{Target, unreachable};
@@ -22,27 +23,74 @@ fn known() -> u32 {
     u32::try_from(newest).expect("migrations are numbered from 1")
 }
 
+/// What came of [`migrate`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migrated {
+    /// The version of the tables that were there; `None`: there were none.
+    pub from: Option<u32>,
+    /// The version they have now.
+    pub to: u32,
+}
+
 /// Makes the tables in the database that `admin_url` names, or brings older ones up to date. Opening never does: only
 /// whoever may change tables needs the right to. May be called again, and by several at once.
 ///
 /// # Errors
-/// [`KeyringError::TooNew`] after a newer version, [`KeyringError::Unreachable`] with one line that says what to do.
-/// Nothing is left half made.
-pub async fn migrate(admin_url: &str) -> Result<(), KeyringError> {
+/// [`KeyringError::TooNew`] after a newer version; [`KeyringError::Unavailable`] and [`KeyringError::Unreachable`] with
+/// one line that says what to do. Nothing is left half made.
+pub async fn migrate(admin_url: &str) -> Result<Migrated, KeyringError> {
     let target = Target::parse(admin_url, &Options::default())?;
-    let (mut client, connection) =
-        target.config.connect(target.tls.clone()).await.map_err(|error| target.explain(&error.into()))?;
-    let connection = tokio::spawn(connection);
-    if let Some((found, oldest_reader)) = found(&client).await.map_err(|fault| target.explain(&fault))?
-        && found > known()
-    {
-        return if oldest_reader > known() { Err(KeyringError::TooNew { found, known: known() }) } else { Ok(()) };
+    let mut admin = Admin::connect(&target).await?;
+    let before = found(&admin.client).await.map_err(|fault| target.explain(&fault))?;
+    let made = match before {
+        Some((found, oldest_reader)) if oldest_reader > known() => Err(KeyringError::TooNew { found, known: known() }),
+        Some((found, _)) if found > known() => Ok(found),
+        _ => make(&mut admin.client).await.map(|()| known()).map_err(|error| not_made(&target, &error)),
+    };
+    admin.end().await;
+    Ok(Migrated { from: before.map(|(found, _)| found), to: made? })
+}
+
+/// Grants a keeper's user what it needs of the tables. May be called again.
+///
+/// # Errors
+/// [`KeyringError::Unavailable`] and [`KeyringError::Unreachable`] with one line that says what to do.
+pub async fn grant(admin_url: &str, user: &str) -> Result<(), KeyringError> {
+    let target = Target::parse(admin_url, &Options::default())?;
+    let admin = Admin::connect(&target).await?;
+    let granted = admin.client.batch_execute(&catalogue::grant(user)).await.map_err(Fault::from);
+    admin.end().await;
+    granted.map_err(|fault| match fault.state().map(SqlState::code) {
+        Some("42704") => unreachable(format!(
+            "the user {user} of the keyring's URL is not known at {}: create it (CREATE ROLE … LOGIN), then run this again",
+            target.address.places()
+        )),
+        Some("42501") => unreachable(format!(
+            "the user {user} was not granted what it needs: let the owner of the tables do it, as admin_url ({fault})"
+        )),
+        _ => target.explain(&fault),
+    })
+}
+
+/// A connection for whoever may change tables.
+pub(crate) struct Admin {
+    pub(crate) client: tokio_postgres::Client,
+    connection: tokio::task::JoinHandle<Result<(), tokio_postgres::Error>>,
+}
+
+impl Admin {
+    pub(crate) async fn connect(target: &Target) -> Result<Self, KeyringError> {
+        let connected = target.config.connect(target.tls.clone()).await;
+        let (client, connection) = connected.map_err(|error| target.explain(&error.into()))?;
+        Ok(Self { client, connection: tokio::spawn(connection) })
     }
-    let made = make(&mut client).await;
-    drop(client);
-    // The connection ends with its client.
-    let _ = connection.await;
-    made.map_err(|error| not_made(&target, &error))
+
+    /// Waits until the server has heard that this is the end.
+    pub(crate) async fn end(self) {
+        drop(self.client);
+        // It ends with its client; how does not matter any more.
+        drop(self.connection.await);
+    }
 }
 
 /// Runs what has not been run. Whoever meets somebody else who does the same fails, looks again, and finds it done.
@@ -94,8 +142,7 @@ pub(crate) async fn check(database: &Database, target: &Target) -> Result<(), Ke
     let connection = database.connection().await.map_err(|fault| target.explain(&fault))?;
     let rows = connection.query(SCHEMA_FOUND, &[]).await.map_err(|error| target.explain(&error.into()))?;
     let name = target.database();
-    let again =
-        || unreachable(format!("the tables in {name} are out of date: run `storekeeper init` with its admin_url"));
+    let again = || unreachable(format!("the tables in {name} are out of date: run `storekeeper init --migrate`"));
     let (version, oldest_reader) = match rows.first().map(numbers).transpose() {
         Ok(Some(found)) => found,
         Ok(None) => return Err(again()),

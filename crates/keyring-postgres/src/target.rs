@@ -9,15 +9,16 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use rustls_platform_verifier::BuilderVerifierExt;
 use storekeeper_keyring::KeyringError;
-use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::Options;
+use crate::address::{Address, Split, parsed};
 use crate::error::{Fault, one_line};
 
 /// Where the database is.
 #[derive(Clone)]
 pub(crate) struct Target {
+    pub(crate) address: Address,
     pub(crate) config: tokio_postgres::Config,
     pub(crate) tls: MakeRustlsConnect,
 }
@@ -31,8 +32,8 @@ impl Target {
     /// does.
     pub(crate) fn parse(url: &str, options: &Options) -> Result<Self, KeyringError> {
         let Split { rest, mode, root } = Split::of(url)?;
-        let mut config: tokio_postgres::Config =
-            rest.parse().map_err(|error| unreachable(format!("the URL is not understood: {}", one_line(&error))))?;
+        let mut config = parsed(&rest)?;
+        let address = Address::in_config(&config, mode);
         config.ssl_mode(mode);
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(options.connect_timeout);
@@ -41,70 +42,96 @@ impl Target {
             config.application_name("storekeeper");
         }
         let tls = tls(root.as_deref()).map_err(|why| unreachable(format!("TLS cannot be set up: {why}")))?;
-        Ok(Self { config, tls: MakeRustlsConnect::new(tls) })
+        Ok(Self { address, config, tls: MakeRustlsConnect::new(tls) })
     }
 
-    /// One line that says what to do about a failure to connect, or to work with what is there.
+    /// One line that says what to do about a failure to connect, or to work with what is there:
+    /// [`KeyringError::Unavailable`] where it may pass by itself, [`KeyringError::Unreachable`] where somebody has to
+    /// correct something.
     pub(crate) fn explain(&self, fault: &Fault) -> KeyringError {
-        let (place, database) = (self.place(), self.database());
-        let user = self.config.get_user().unwrap_or("(none)");
+        match self.may_pass(fault) {
+            Some(why) => KeyringError::Unavailable(why),
+            None => unreachable(self.to_correct(fault)),
+        }
+    }
+
+    fn may_pass(&self, fault: &Fault) -> Option<String> {
+        let places = self.address.places();
         let code = fault.state().map(|state| state.code().to_owned()).unwrap_or_default();
-        unreachable(match (code.as_str(), fault) {
-            ("28P01" | "28000", _) => {
-                format!(
-                    "{place} refuses the user {user}: correct the user name or the password in the keyring's URL ({fault})"
-                )
+        Some(match (code.as_str(), fault) {
+            ("53300", _) => format!(
+                "the database at {places} has no connection left: raise its max_connections, or lower `connections` of each keeper ({fault})"
+            ),
+            ("57P03", _) => {
+                format!("the database at {places} is starting or stopping: wait, then start again ({fault})")
             }
-            ("3D000", _) => {
-                format!("{place} has no database {database}: create it, or correct the name in the keyring's URL")
-            }
+            ("25006", _) => format!(
+                "the database at {places} is read-only: name the primary, or all hosts with target_session_attrs=read-write, in the keyring's URL ({fault})"
+            ),
+            (_, Fault::Database(error)) if is_about_tls(error) || self.is_without(error).is_some() => return None,
+            (_, Fault::Late | Fault::NoConnection) => format!(
+                "the database at {places} does not answer: check that it runs, and the host and port in the keyring's URL"
+            ),
+            ("", Fault::Database(_)) => format!(
+                "the database at {places} cannot be reached: check that it runs, and the host and port in the keyring's URL ({fault})"
+            ),
+            _ => return None,
+        })
+    }
+
+    fn to_correct(&self, fault: &Fault) -> String {
+        let (places, database) = (self.address.places(), self.address.database());
+        let user = self.address.user().unwrap_or("(none)");
+        let code = fault.state().map(|state| state.code().to_owned()).unwrap_or_default();
+        match (code.as_str(), fault) {
+            ("28P01" | "28000", _) => format!(
+                "the database at {places} refuses the user {user}: correct the user name or the password in the keyring's URL ({fault})"
+            ),
+            ("3D000", _) => format!(
+                "there is no database {database} at {places}: create it, or correct the name in the keyring's URL"
+            ),
             ("42P01" | "3F000", _) => format!(
-                "the database {database} at {place} has no tables of storekeeper: run `storekeeper init` with its admin_url"
+                "the database {database} at {places} has no tables of storekeeper: run `storekeeper init --migrate`"
             ),
             ("42501", _) => format!(
-                "the user {user} may not use the tables in {database} at {place}: grant it the right to read, add, change and delete their rows ({fault})"
+                "the user {user} may not use the tables in {database} at {places}: run `storekeeper init --migrate`, which grants it what it needs ({fault})"
             ),
-            ("53300", _) => format!(
-                "{place} has no connection left: raise its max_connections, or let each keeper use fewer ({fault})"
+            ("0A000" | "42883" | "42601", _) => format!(
+                "the database at {places} refuses a statement that storekeeper cannot do without: use PostgreSQL 13 or newer, or Citus 11 or newer on it ({fault})"
             ),
-            ("57P03", _) => format!("{place} is starting or stopping: wait, then start again ({fault})"),
+            (_, Fault::Database(error)) if self.is_without(error).is_some() => {
+                format!("the database at {places} {}", self.is_without(error).unwrap_or_default())
+            }
             (_, Fault::Database(error)) if is_about_tls(error) => format!(
-                "{place} cannot be trusted: give the authority of its certificate as sslrootcert in the keyring's URL, or correct the host's name ({fault})"
+                "the database at {places} cannot be trusted: give the authority of its certificate as sslrootcert in the keyring's URL, or correct the host's name ({fault})"
             ),
-            (_, Fault::Late | Fault::NoConnection) => {
-                format!("{place} does not answer: check that it runs, and the host and port in the keyring's URL")
-            }
-            ("", _) => {
-                format!(
-                    "{place} cannot be reached: check that it runs, and the host and port in the keyring's URL ({fault})"
-                )
-            }
-            _ => format!("{place}: {fault}"),
+            _ => format!("the database at {places}: {fault}"),
+        }
+    }
+
+    /// What one side wants and the other has not, which tokio-postgres tells in words only.
+    fn is_without(&self, error: &tokio_postgres::Error) -> Option<String> {
+        let said = one_line(error);
+        let user = self.address.user().unwrap_or("(none)");
+        if said.contains("password missing") {
+            return Some(format!(
+                "wants a password of the user {user}: write it into the keyring's URL, and that into a file named by `url_file`"
+            ));
+        }
+        said.contains("server does not support TLS").then(|| {
+            String::from("does not speak TLS: turn it on there, or write sslmode=disable where nobody listens between")
         })
     }
 
     /// The name of the database.
     pub(crate) fn database(&self) -> &str {
-        self.config.get_dbname().or(self.config.get_user()).unwrap_or("(none)")
-    }
-
-    /// Hosts and ports.
-    fn place(&self) -> String {
-        let ports = self.config.get_ports();
-        let port = |at: usize| ports.get(at).or(ports.first()).copied().unwrap_or(5432);
-        let place = |(at, host): (usize, &Host)| match host {
-            Host::Tcp(name) => format!("{name}:{}", port(at)),
-            #[cfg(unix)]
-            Host::Unix(path) => format!("{}:{}", path.display(), port(at)),
-        };
-        let places: Vec<String> = self.config.get_hosts().iter().enumerate().map(place).collect();
-        format!("the database at {}", places.join(", "))
+        self.address.database()
     }
 }
 
 impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Target").field(&self.place()).finish()
+        f.debug_tuple("Target").field(&self.address).finish()
     }
 }
 
@@ -122,64 +149,6 @@ fn is_about_tls(error: &tokio_postgres::Error) -> bool {
         source = cause.source();
     }
     false
-}
-
-/// What tokio-postgres does not read by itself, taken out of a URL or of `keyword=value` words.
-struct Split {
-    rest: String,
-    mode: SslMode,
-    root: Option<String>,
-}
-
-impl Split {
-    fn of(url: &str) -> Result<Self, KeyringError> {
-        let is_url = url.contains("://");
-        let (head, words) = match url.split_once('?') {
-            Some((head, query)) if is_url => (head, query.split('&').collect::<Vec<_>>()),
-            None if is_url => (url, Vec::new()),
-            _ => ("", url.split_whitespace().collect()),
-        };
-        let mut split = Self { rest: String::new(), mode: SslMode::Prefer, root: None };
-        let mut kept = Vec::new();
-        for word in words {
-            match word.split_once('=') {
-                Some(("sslmode", mode)) => split.mode = ssl_mode(mode)?,
-                Some(("sslrootcert", path)) if is_url => split.root = Some(unescaped(path)),
-                Some(("sslrootcert", path)) => split.root = Some(path.to_owned()),
-                _ => kept.push(word),
-            }
-        }
-        split.rest = match (is_url, kept.is_empty()) {
-            (true, true) => head.to_owned(),
-            (true, false) => format!("{head}?{}", kept.join("&")),
-            (false, _) => kept.join(" "),
-        };
-        Ok(split)
-    }
-}
-
-fn ssl_mode(mode: &str) -> Result<SslMode, KeyringError> {
-    match mode {
-        "disable" => Ok(SslMode::Disable),
-        "prefer" => Ok(SslMode::Prefer),
-        "require" | "verify-full" => Ok(SslMode::Require),
-        _ => Err(unreachable(String::from(
-            "the URL's sslmode is not known: say disable, prefer, require or verify-full",
-        ))),
-    }
-}
-
-/// Undoes `%2F` and the like.
-fn unescaped(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, behind)) = rest.split_first() {
-        let digits = behind.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        let byte = digits.filter(|_| *first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(byte.unwrap_or(*first));
-        rest = if byte.is_some() { &behind[2..] } else { behind };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn tls(root: Option<&str>) -> Result<ClientConfig, String> {
@@ -207,24 +176,6 @@ fn verifier(path: &str, provider: Arc<CryptoProvider>) -> Result<Arc<WebPkiServe
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_tokio_postgres_does_not_read_is_taken_out() {
-        let check = |url: &str, rest: &str, mode: SslMode, root: Option<&str>| {
-            let split = Split::of(url).unwrap();
-            assert_eq!((split.rest.as_str(), split.mode, split.root.as_deref()), (rest, mode, root), "{url}");
-        };
-        check("postgres://u@h/d", "postgres://u@h/d", SslMode::Prefer, None);
-        check("postgres://u@h/d?sslmode=verify-full", "postgres://u@h/d", SslMode::Require, None);
-        check(
-            "postgres://u@h/d?connect_timeout=3&sslmode=require&sslrootcert=%2Fa%20b/c.pem&options=-cx",
-            "postgres://u@h/d?connect_timeout=3&options=-cx",
-            SslMode::Require,
-            Some("/a b/c.pem"),
-        );
-        check("host=h sslmode=disable user=u", "host=h user=u", SslMode::Disable, None);
-        assert!(Split::of("postgres://h/d?sslmode=allow").is_err());
-    }
 
     #[test]
     fn a_target_names_no_password() {

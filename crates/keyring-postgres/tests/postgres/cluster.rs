@@ -103,6 +103,16 @@ impl Cluster {
         answer.trim().to_owned()
     }
 
+    /// Runs SQL as who may do everything, and says what came of it; for tests that do not speak to the database otherwise.
+    #[allow(dead_code, reason = "not every test binary that has a cluster needs it")]
+    pub(crate) fn psql(&self, database: &str, sql: &str) -> String {
+        let mut psql = Command::new(binaries().join("psql"));
+        psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql, &self.url(SUPERUSER, database)]);
+        let output = psql.output().unwrap();
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
     fn is_ready(&self) -> bool {
         let mut asked = Command::new(binaries().join("pg_isready"));
         asked.args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()]);

@@ -8,6 +8,8 @@ mod commit;
 mod conformance;
 mod crash;
 mod database;
+mod distribution;
 mod open;
+mod scratch;
 mod statements;
 mod tls;

@@ -1,8 +1,8 @@
 //! Opening: what is in the way is said in one line that says what to do, and what was there before is there again.
 
 use storekeeper_keyring::conformance::{Rows, enroll, put};
-use storekeeper_keyring::{Keyring, KeyringError, Settled};
-use storekeeper_keyring_postgres::{PostgresKeyring, migrate};
+use storekeeper_keyring::{DueQuery, Keyring, KeyringError, Settled};
+use storekeeper_keyring_postgres::{Migrated, PostgresKeyring, grant, migrate};
 use storekeeper_model::Timestamp;
 
 use crate::cluster::{Cluster, SUPERUSER, free_port};
@@ -15,9 +15,17 @@ fn check_one_line(error: &KeyringError, parts: &[&str]) {
     assert!(!text.contains(SUPERUSER.1) && !text.contains("hunter2"), "{text}");
 }
 
+/// What somebody has to correct.
 async fn refused(url: &str) -> KeyringError {
     let error = PostgresKeyring::open(url).await.map(drop).expect_err("it cannot be opened");
     assert!(matches!(error, KeyringError::Unreachable(_)), "{error:?}");
+    error
+}
+
+/// What may pass by itself.
+async fn unavailable(url: &str) -> KeyringError {
+    let error = PostgresKeyring::open(url).await.map(drop).expect_err("it cannot be opened");
+    assert!(matches!(error, KeyringError::Unavailable(_)), "{error:?}");
     error
 }
 
@@ -62,10 +70,10 @@ fn two_keepers_see_each_others_rows_and_apps() {
 fn an_unreachable_host_is_one_line() {
     runtime().block_on(async {
         let url = format!("postgres://u:hunter2@127.0.0.1:{}/d?sslmode=disable", free_port());
-        check_one_line(&refused(&url).await, &["cannot be reached", "127.0.0.1:", "check that it runs"]);
+        check_one_line(&unavailable(&url).await, &["cannot be reached", "127.0.0.1:", "check that it runs"]);
         let nowhere = "postgres://u:hunter2@nowhere.invalid/d";
-        check_one_line(&refused(nowhere).await, &["cannot be reached", "nowhere.invalid:5432"]);
-        check_one_line(&refused("postgres://u:hunter2@h:port/d").await, &["the URL is not understood"]);
+        check_one_line(&unavailable(nowhere).await, &["cannot be reached", "nowhere.invalid:5432"]);
+        check_one_line(&refused("postgres://u:hunter2@h:port/d").await, &["the URL is not understood", "`port`"]);
         check_one_line(&refused("postgres://u:hunter2@h/d?sslmode=allow").await, &["say disable, prefer"]);
     });
 }
@@ -75,13 +83,17 @@ fn a_host_that_does_not_answer_is_given_up() {
     runtime().block_on(async {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("postgres://u@{}/d?connect_timeout=1", silent.local_addr().unwrap());
-        check_one_line(&refused(&url).await, &["check that it runs"]);
+        check_one_line(&unavailable(&url).await, &["check that it runs"]);
     });
 }
 
 #[test]
 fn a_wrong_password_is_one_line() {
     runtime().block_on(async {
+        let without = format!("postgres://u@127.0.0.1:{}/d", Cluster::shared().port());
+        check_one_line(&refused(&without).await, &["wants a password of the user u", "url_file"]);
+        let secure = format!("postgres://u:hunter2@127.0.0.1:{}/d?sslmode=require", Cluster::shared().port());
+        check_one_line(&refused(&secure).await, &["does not speak TLS", "sslmode=disable"]);
         let url = Cluster::shared().url((SUPERUSER.0, "hunter2"), "postgres");
         check_one_line(&refused(&url).await, &["refuses the user postgres", "correct the user name or the password"]);
     });
@@ -91,9 +103,9 @@ fn a_wrong_password_is_one_line() {
 fn a_wrong_database_is_one_line() {
     runtime().block_on(async {
         let url = Cluster::shared().url(SUPERUSER, "nowhere");
-        check_one_line(&refused(&url).await, &["has no database nowhere", "create it"]);
+        check_one_line(&refused(&url).await, &["there is no database nowhere", "create it"]);
         let error = migrate(&url).await.unwrap_err();
-        check_one_line(&error, &["has no database nowhere"]);
+        check_one_line(&error, &["there is no database nowhere"]);
     });
 }
 
@@ -102,7 +114,7 @@ fn missing_tables_are_one_line_and_are_not_made_by_opening() {
     runtime().block_on(async {
         let url = empty_database(Cluster::shared()).await;
         for _ in 0..2 {
-            check_one_line(&refused(&url).await, &["has no tables", "storekeeper init"]);
+            check_one_line(&refused(&url).await, &["has no tables", "storekeeper init --migrate"]);
         }
         let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
         let tables: i64 = connect(&url).await.query_one(tables, &[]).await.unwrap().get(0);
@@ -117,7 +129,8 @@ fn many_may_make_the_tables_at_once() {
             let url = empty_database(Cluster::shared()).await;
             let made = tokio::join!(migrate(&url), migrate(&url), migrate(&url));
             made.0.and(made.1).and(made.2).unwrap();
-            migrate(&url).await.unwrap();
+            let again = migrate(&url).await.unwrap();
+            assert_eq!(again, Migrated { from: Some(again.to), to: again.to });
             PostgresKeyring::open(&url).await.unwrap();
         }
     });
@@ -134,9 +147,10 @@ fn whoever_may_not_make_tables_is_told_and_leaves_none() {
         check_one_line(&migrate(&theirs).await.unwrap_err(), &["were not made", "permission denied"]);
         check_one_line(&refused(&theirs).await, &["has no tables"]);
         migrate(&url).await.unwrap();
-        check_one_line(&refused(&theirs).await, &["the user guest may not use the tables", "grant it"]);
-        // All that a keeper needs.
-        execute(&url, "GRANT SELECT, INSERT, UPDATE, DELETE ON schema, root, app, population, key TO guest").await;
+        check_one_line(&refused(&theirs).await, &["the user guest may not use the tables", "init --migrate"]);
+        check_one_line(&grant(&theirs, "guest").await.unwrap_err(), &["was not granted", "let the owner"]);
+        check_one_line(&grant(&url, "no\"body").await.unwrap_err(), &["no\"body", "is not known", "CREATE ROLE"]);
+        grant(&url, "guest").await.unwrap();
         let keyring = PostgresKeyring::open(&theirs).await.unwrap();
         enroll(&keyring, &[Rows::new(1).usual("a")]).await;
     });
@@ -149,7 +163,7 @@ fn too_few_connections_are_one_line() {
         execute(&url, "CREATE ROLE crowd LOGIN PASSWORD 'hunter2' CONNECTION LIMIT 0").await;
         let database = url.split('/').next_back().unwrap().split('?').next().unwrap();
         let theirs = Cluster::shared().url(("crowd", "hunter2"), database);
-        check_one_line(&refused(&theirs).await, &["no connection left", "max_connections"]);
+        check_one_line(&unavailable(&theirs).await, &["no connection left", "max_connections", "`connections`"]);
     });
 }
 
@@ -177,4 +191,45 @@ fn a_newer_schema_serves_this_version_if_it_says_so() {
         execute(&url, "UPDATE schema SET version = 0, oldest_reader = 0").await;
         check_one_line(&refused(&url).await, &["out of date", "storekeeper init"]);
     });
+}
+
+#[test]
+fn the_servers_clock_does_not_matter() {
+    const YEARS: std::time::Duration = std::time::Duration::from_secs(30 * 365 * 86_400);
+    runtime().block_on(async {
+        let mut found = Vec::new();
+        // The server's clock is where the machine's is: for a keeper thirty years away it is thirty years off.
+        for now in [here(), here() - YEARS, here() + YEARS] {
+            let url = empty_database(Cluster::shared()).await;
+            migrate(&url).await.unwrap();
+            let keyring = PostgresKeyring::open(&url).await.unwrap();
+            let mut rows = Rows::new(7);
+            let mut record = rows.usual("a");
+            (record.key, record.next_attempt_at) = (rows.key(now - YEARS / 365 / 3), Some(now));
+            enroll(&keyring, std::slice::from_ref(&record)).await;
+            let query = |until| DueQuery {
+                until,
+                impossible_after: now + YEARS,
+                except: Default::default(),
+                blocked: Vec::new(),
+                limit: 10,
+            };
+            let early = keyring.due(query(now - std::time::Duration::from_millis(1))).await.unwrap();
+            let due = keyring.due(query(now)).await.unwrap();
+            assert_eq!(due.records, [record.clone()]);
+            let renewed = rows.renewed(&record, now);
+            assert_eq!(put(&keyring, &record, &renewed).await, Settled::Done(renewed.revision));
+            assert_eq!(keyring.find(&[record.id]).await.unwrap(), [Some(renewed)]);
+            let counts = keyring.count(now, &[]).await.unwrap();
+            found.push((early.records.len(), early.next_due_at.map(|at| at.millis() - now.millis()), counts));
+        }
+        assert_eq!(found[0], found[1]);
+        assert_eq!(found[0], found[2]);
+    });
+}
+
+#[expect(clippy::disallowed_methods, reason = "where the server's clock is")]
+fn here() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Timestamp::from_seconds(since.as_secs().cast_signed())
 }

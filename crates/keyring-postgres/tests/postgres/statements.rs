@@ -115,6 +115,27 @@ fn bucket_stands_in_every_predicate_and_unique_index() {
 }
 
 #[test]
+fn every_table_is_spread_by_its_bucket_or_kept_on_all_nodes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let mut made: Vec<String> = Vec::new();
+    for file in fs::read_dir(folder).unwrap() {
+        let text = fs::read_to_string(file.unwrap().path()).unwrap();
+        let tables = text.split("CREATE TABLE ").skip(1).map(|rest| rest.split([' ', '(']).next().unwrap());
+        made.extend(tables.map(String::from));
+    }
+    let mut told: Vec<&str> =
+        catalogue::REFERENCE_TABLES.iter().chain(catalogue::DISTRIBUTED_TABLES).copied().collect();
+    made.sort_unstable();
+    told.sort_unstable();
+    assert_eq!(made, told);
+    let distribution = catalogue::distribution();
+    for table in told {
+        let calls = distribution.iter().filter(|call| call.contains(&format!("_table('{table}'")));
+        assert_eq!(calls.count(), 1, "{table}");
+    }
+}
+
+#[test]
 fn the_check_sees_a_statement_without_a_bucket() {
     let bad = "-- bad\n    SELECT 1 FROM key WHERE id = $1";
     assert!(uses(bad).iter().all(|part| !part.contains("bucket")) && uses(bad).len() == 1);

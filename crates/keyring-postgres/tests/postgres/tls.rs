@@ -78,6 +78,9 @@ fn a_server_without_tls_is_refused_where_tls_is_required() {
         let url = Cluster::shared().url(SUPERUSER, "postgres").replace("disable", "require");
         let error = PostgresKeyring::open(&url).await.map(drop).unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("server does not support TLS") && !text.contains('\n'), "{text}");
+        assert!(
+            text.contains("does not speak TLS") && text.contains("sslmode=disable") && !text.contains('\n'),
+            "{text}"
+        );
     });
 }
