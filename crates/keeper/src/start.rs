@@ -101,15 +101,21 @@ pub(crate) async fn check_apps(
     Ok((rows, populations))
 }
 
-/// Unwraps the keyring's roots, or makes the first one: durable before anything is sealed under it.
+/// Unwraps the keyring's roots, or makes the first one: durable before anything is sealed under it. Of several keepers
+/// that start at once on an empty keyring one makes it, and the others take that.
 pub(crate) async fn open_sealer(
     keyring: &dyn Keyring,
     master: &MasterKey,
     now: Timestamp,
 ) -> Result<Sealer, StartError> {
     let (sealer, first) = Sealer::load_or_create(master, keyring.roots().await?, now)?;
-    if let Some(root) = first {
-        keyring.add_root(&root).await?;
+    let Some(root) = first else { return Ok(sealer) };
+    match keyring.add_root(&root).await {
+        Ok(()) => Ok(sealer),
+        Err(error @ KeyringError::RootExists { .. }) => {
+            let roots = keyring.roots().await?;
+            if roots.is_empty() { Err(error.into()) } else { Ok(Sealer::load_or_create(master, roots, now)?.0) }
+        }
+        Err(error) => Err(error.into()),
     }
-    Ok(sealer)
 }
