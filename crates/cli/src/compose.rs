@@ -9,8 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use storekeeper_client::{HttpOptions, HttpTransport, Transport};
 use storekeeper_clock::Clock;
 use storekeeper_keeper::{AppConfig, CredentialSource, Keeper, KeeperConfig, Limits, StartError};
-use storekeeper_keyring::Keyring;
 use storekeeper_keyring::seal::MasterKey;
+use storekeeper_keyring::{Keyring, KeyringError};
+use storekeeper_keyring_postgres::{Options, PostgresKeyring};
 use storekeeper_keyring_sqlite::SqliteKeyring;
 use storekeeper_server::{Caller, Plaintext, ServerConfig, TokenDigest};
 use zeroize::Zeroizing;
@@ -26,13 +27,25 @@ pub const CACHE_ROWS: usize = 98_304;
 /// The longest one exchange with the Store or Entra may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Opens the configured keyring.
+/// Opens the configured keyring. The tables in a PostgreSQL have to be there.
 ///
 /// # Errors
 /// One line that says what to do, with the exit code for it.
-pub async fn open_keyring(url: &KeyringUrl) -> Result<Arc<dyn Keyring>, CommandError> {
-    let KeyringUrl::Sqlite(path) = url;
-    open_sqlite(path).await
+pub async fn open_keyring(keyring: &config::Keyring) -> Result<Arc<dyn Keyring>, CommandError> {
+    match &keyring.url {
+        KeyringUrl::Sqlite(path) => open_sqlite(path).await,
+        KeyringUrl::Postgres(url) => {
+            let options = Options { connections: keyring.connections, ..Options::default() };
+            let opened = PostgresKeyring::open_with(url.text.expose(), &options).await;
+            Ok(Arc::new(opened.map_err(|error| keyring_error(&error))?))
+        }
+    }
+}
+
+/// A keyring that cannot be opened: what may pass by itself is told from what somebody has to correct.
+pub fn keyring_error(error: &KeyringError) -> CommandError {
+    let exit = if matches!(error, KeyringError::Unavailable(_)) { Exit::Unavailable } else { Exit::Usage };
+    CommandError::with_causes(exit, error)
 }
 
 /// Opens a SQLite keyring.

@@ -31,6 +31,7 @@ impl Folder {
         let folder = Self(tempfile::tempdir().unwrap());
         folder.write("master.key", &format!("{MASTER_KEY}\n"), 0o600);
         folder.write("backend.token", "  a-token-that-is-long-enough\n", 0o600);
+        folder.write("keeper.url", "postgres://keeper:s3cret-of-the-app@db.example/storekeeper\n", 0o600);
         folder.write("other.token", "another-token-long-enough", 0o600);
         folder.write("mygame.secret", "s3cret-of-the-app\r\n", 0o600);
         folder.write("loose.secret", "s3cret-of-the-app", 0o644);

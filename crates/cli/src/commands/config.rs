@@ -96,7 +96,7 @@ fn object(section: &Section) -> Value {
     let mut properties = serde_json::Map::new();
     for setting in section.settings {
         properties.insert(setting.name.to_owned(), value(setting));
-        if setting.kind == Kind::Secret {
+        if setting.kind.may_stand_in_a_file() {
             let about = format!("The file that holds it. {}", setting.about);
             properties.insert(format!("{}_file", setting.name), json!({ "type": "string", "description": about }));
         }
@@ -122,7 +122,14 @@ fn value(setting: &Setting) -> Value {
         Kind::Choice(words) => json!({ "type": "string", "enum": words }),
         Kind::Choices(words) => json!({ "type": "array", "items": { "type": "string", "enum": words } }),
         Kind::Names => json!({ "type": "array", "items": { "type": "string" } }),
-        Kind::Span | Kind::SpanOrOff | Kind::Text | Kind::Address | Kind::Url | Kind::Path | Kind::Secret => {
+        Kind::Span
+        | Kind::SpanOrOff
+        | Kind::Text
+        | Kind::Address
+        | Kind::Url
+        | Kind::Path
+        | Kind::Secret
+        | Kind::Keyring => {
             json!({ "type": "string" })
         }
     };

@@ -1,5 +1,8 @@
-//! `storekeeper init`: the files that a first `serve` needs.
+//! `storekeeper init`: the files that a first `serve` needs, and with `--migrate` the tables in a PostgreSQL.
 
+mod tables;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -17,17 +20,23 @@ const CONFIG: &str = "storekeeper.toml";
 const MASTER_KEY: &str = "master.key";
 const TOKEN: &str = "backend.token";
 
-/// Write a commented storekeeper.toml with its master key and token; overwrites nothing.
+/// Write a commented storekeeper.toml with its master key and token, or make a PostgreSQL's tables; overwrites nothing.
 #[derive(Debug, Args)]
 pub struct Init {
-    /// Where to write them
-    #[arg(long, value_name = "DIR", default_value = ".")]
+    /// Where to write the files
+    #[arg(long, value_name = "DIR", default_value = ".", conflicts_with = "Tables")]
     dir: PathBuf,
+    #[command(flatten)]
+    tables: tables::Tables,
 }
 
 impl Init {
-    /// Writes the files, and says what comes next.
-    pub fn run(self, format: Format) -> CommandResult {
+    /// Writes the files and says what comes next, or makes tables. `environment` holds the variables of the process.
+    pub async fn run(self, environment: &BTreeMap<String, String>, format: Format) -> CommandResult {
+        if self.tables.are_asked_for() { self.tables.run(environment, format).await } else { self.write(format) }
+    }
+
+    fn write(&self, format: Format) -> CommandResult {
         let dir = &self.dir;
         fs::create_dir_all(dir).map_err(|error| fail(dir, &error))?;
         let files = [CONFIG, MASTER_KEY, TOKEN].map(|name| dir.join(name));

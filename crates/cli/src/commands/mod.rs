@@ -100,7 +100,7 @@ impl CommandLine {
             Command::Serve(serve) => serve.run(environment).await,
             Command::Dev(dev) => dev.run().await,
             Command::Emulator(emulator) => emulator.run(format).await,
-            Command::Init(init) => init.run(format),
+            Command::Init(init) => init.run(environment, format).await,
             Command::Key(key) => key.run(environment, format).await,
             Command::App(app) => app.run(format).await,
             Command::Status(status) => status.run(format).await,

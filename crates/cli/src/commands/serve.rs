@@ -52,7 +52,7 @@ impl Serve {
             config.server.allow(address).map_err(|error| CommandError::new(Exit::Usage, error))?;
         }
         let extra_ca = self.extra_ca.as_ref().map(read).transpose()?;
-        let keyring = compose::open_keyring(&config.keyring.url).await?;
+        let keyring = compose::open_keyring(&config.keyring).await?;
         let keeper = compose::start_keeper(
             compose::keeper_config(&config, compose::seed(), self.accept_orphans),
             keyring,

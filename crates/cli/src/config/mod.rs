@@ -29,7 +29,7 @@ pub use caller::{Caller, Scope};
 pub use encryption::Encryption;
 pub use endpoint::{EndpointUrl, Endpoints, EntraVersion};
 pub use environment::PREFIX;
-pub use keyring::{Keyring, KeyringUrl};
+pub use keyring::{Keyring, KeyringUrl, PostgresUrl};
 pub use problem::{ConfigError, Origin, Problem, Warning};
 pub use reference::{reference, template};
 pub use renewal::Renewal;
@@ -81,6 +81,27 @@ impl Config {
         let text = std::fs::read_to_string(file).map_err(unreadable)?;
         let is_loose = secret_file::is_loose(&std::fs::metadata(file).map_err(unreadable)?);
         Self::parse(&text, file, is_loose, environment)
+    }
+
+    /// Reads of `file` where keys are kept, and nothing else: whoever makes tables need not be able to read the secrets
+    /// of apps and callers.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_keyring(file: &Path, environment: &BTreeMap<String, String>) -> Result<Keyring, ConfigError> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
+        let (mut report, folder) = (Report::default(), folder(file));
+        let keyring = parsed(&text, &mut report).map(|table| {
+            let root = resolved(&text, &table, &folder, false, environment, &mut report);
+            Keyring::read(root.only("keyring"), &folder, &mut report)
+        });
+        report.sort();
+        report.problems.retain(|problem| problem.setting.is_empty() || problem.setting.starts_with("keyring"));
+        match keyring {
+            Some(keyring) if report.problems.is_empty() => Ok(keyring),
+            _ => Err(ConfigError::Invalid { file: file.to_owned(), problems: report.problems }),
+        }
     }
 
     /// Reads `text` as if it stood in `file`, which need not exist: for a configuration that is made up on the spot.
@@ -192,7 +213,8 @@ fn resolved(
 /// Finds the secrets that stand in the configuration file itself.
 fn written_in_the_open(node: &Node, loose: &mut Vec<(Origin, String, String)>) {
     for value in &node.values {
-        if let (Some(Value::Secret { file: None, .. }), Origin::File { .. }) = (&value.value, &value.origin) {
+        let is_in_the_open = value.value.as_ref().is_some_and(Value::is_secret_in_the_open);
+        if is_in_the_open && matches!(value.origin, Origin::File { .. }) {
             let message = "stands in a file that can be read by others: run `chmod 600` on it";
             loose.push((value.origin.clone(), node.setting(value.name), String::from(message)));
         }

@@ -90,7 +90,7 @@ fn section_reference(section: &Section, parent: &str, text: &mut String) {
     text.push_str("| Name | Value | Default | Meaning |\n|---|---|---|---|\n");
     for setting in section.settings {
         let name = match setting.kind {
-            Kind::Secret => format!("`{}` or `{}`", setting.name, file_name(setting.name)),
+            kind if kind.may_stand_in_a_file() => format!("`{}` or `{}`", setting.name, file_name(setting.name)),
             _ => format!("`{}`", setting.name),
         };
         let preset = match setting.preset {

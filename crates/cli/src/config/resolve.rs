@@ -57,7 +57,7 @@ impl Node {
 
     pub(super) fn secret(&self, name: &str) -> Option<Secret<String>> {
         match self.value(name) {
-            Some(Value::Secret { text, .. }) => Some(text.clone()),
+            Some(Value::Secret { text, .. } | Value::Keyring { text, .. }) => Some(text.clone()),
             _ => None,
         }
     }
@@ -228,7 +228,7 @@ impl Resolver<'_> {
         env: &Branch,
     ) -> Option<(Option<Value>, Origin)> {
         let name = join(path, setting.name);
-        if setting.kind == Kind::Secret
+        if setting.kind.may_stand_in_a_file()
             && let Some(found) = self.secret_of_file(setting, &name, table, env)
         {
             return Some(found);
@@ -266,7 +266,9 @@ impl Resolver<'_> {
             }
             Preset::Required => {
                 let form = match setting.kind {
-                    Kind::Secret => format!("`{}` or `{}`", setting.name, file_name(setting.name)),
+                    kind if kind.may_stand_in_a_file() => {
+                        format!("`{}` or `{}`", setting.name, file_name(setting.name))
+                    }
                     _ => format!("`{}`", setting.name),
                 };
                 self.report.problem(at.clone(), name, format!("is missing: write {form}. {}", setting.about));
@@ -310,7 +312,7 @@ impl Resolver<'_> {
                     let message = format!("{} can be read by others: run `chmod 600` on it", secret.file.display());
                     self.loose.push((origin.clone(), name, message));
                 }
-                Some((Some(Value::Secret { text: secret.text, file: Some(secret.file) }), origin))
+                Some((Some(Value::from_file(setting.kind, secret.text, secret.file)), origin))
             }
             Err(message) => {
                 self.report.problem(origin.clone(), name, message);

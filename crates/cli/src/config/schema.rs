@@ -30,6 +30,8 @@ pub enum Kind {
     Path,
     /// Text that is never shown; may stand in a file of its own, named by `…_file`.
     Secret,
+    /// Where keys are kept. Its password is never shown; may stand in a file as a secret may.
+    Keyring,
 }
 
 impl Kind {
@@ -50,7 +52,13 @@ impl Kind {
             Self::Url => String::from("URL"),
             Self::Path => String::from("file"),
             Self::Secret => String::from("secret text"),
+            Self::Keyring => String::from("URL, may hold a password"),
         }
+    }
+
+    /// Whether it may stand in a file of its own, named by `…_file`.
+    pub const fn may_stand_in_a_file(self) -> bool {
+        matches!(self, Self::Secret | Self::Keyring)
     }
 }
 
@@ -112,7 +120,7 @@ impl Section {
         let mut names = Vec::new();
         for setting in self.settings {
             names.push(setting.name.to_owned());
-            if setting.kind == Kind::Secret {
+            if setting.kind.may_stand_in_a_file() {
                 names.push(file_name(setting.name));
             }
         }

@@ -9,6 +9,7 @@ use storekeeper_model::{Secret, format_span, parse_span};
 use toml::de::DeValue;
 
 use super::endpoint::EndpointUrl;
+use super::keyring;
 use super::schema::{Kind, nearest};
 
 /// A value that fits its setting's [`Kind`].
@@ -24,7 +25,15 @@ pub(super) enum Value {
     Address(SocketAddr),
     Url(EndpointUrl),
     Path(PathBuf),
-    Secret { text: Secret<String>, file: Option<PathBuf> },
+    Secret {
+        text: Secret<String>,
+        file: Option<PathBuf>,
+    },
+    /// Shown without its password.
+    Keyring {
+        text: Secret<String>,
+        file: Option<PathBuf>,
+    },
 }
 
 impl Value {
@@ -43,6 +52,23 @@ impl Value {
             Self::Path(path) => path.display().to_string(),
             Self::Secret { file: None, .. } => String::from("[redacted]"),
             Self::Secret { file: Some(file), .. } => format!("[redacted] from {}", file.display()),
+            Self::Keyring { text, file: None } => keyring::shown(text),
+            Self::Keyring { text, file: Some(file) } => format!("{} from {}", keyring::shown(text), file.display()),
+        }
+    }
+
+    /// What was written or read as text of this kind.
+    pub(super) fn from_file(kind: Kind, text: Secret<String>, file: PathBuf) -> Self {
+        let file = Some(file);
+        if kind == Kind::Keyring { Self::Keyring { text, file } } else { Self::Secret { text, file } }
+    }
+
+    /// Whether it is a secret that stands beside other settings and not in a file of its own.
+    pub(super) fn is_secret_in_the_open(&self) -> bool {
+        match self {
+            Self::Secret { file: None, .. } => true,
+            Self::Keyring { text, file: None } => keyring::has_password(text),
+            _ => false,
         }
     }
 }
@@ -101,7 +127,8 @@ pub(super) fn from_text(kind: Kind, text: &str) -> Result<Value, String> {
         Kind::Url => EndpointUrl::from_str(text).map(Value::Url).map_err(|error| error.to_string()),
         Kind::Path if text.is_empty() => Err(String::from("is empty: expected the name of a file")),
         Kind::Path => Ok(Value::Path(PathBuf::from(text))),
-        Kind::Secret if text.is_empty() => Err(String::from(EMPTY)),
+        Kind::Secret | Kind::Keyring if text.trim().is_empty() => Err(String::from(EMPTY)),
+        Kind::Keyring => Ok(Value::Keyring { text: Secret::new(text.trim().to_owned()), file: None }),
         Kind::Secret => Ok(Value::Secret { text: Secret::new(text.to_owned()), file: None }),
     }
 }

@@ -13,7 +13,6 @@ use super::machine::{Usage, usage};
 use super::part::Orders;
 use super::place::Files;
 use super::{failure, keep, report};
-use crate::compose;
 use crate::exit::{CommandError, CommandResult};
 
 /// What to drain.
@@ -56,7 +55,7 @@ impl Drain {
     }
 
     async fn drain(&self) -> Result<Drained, CommandError> {
-        let keyring = compose::open_sqlite(&self.files.keyring).await?;
+        let keyring = self.files.open().await?;
         let (keyring, mut tally) = Counting::new(keyring);
         let clock = Arc::new(SystemClock::new());
         let Usage { cpu_micros: cpu_before, .. } = usage()?;

@@ -45,9 +45,9 @@ pub(super) struct Found {
 
 impl Enroll {
     /// Enrolls into an empty keyring.
-    pub(super) fn run(self) -> Result<Found, CommandError> {
+    pub(super) async fn run(self) -> Result<Found, CommandError> {
         let cores = Cores::split(self.common.cores)?;
-        let place = Place::prepare(self.common.keyring.as_deref())?;
+        let place = Place::prepare(self.common.keyring.as_deref()).await?;
         let token = super::token();
         let keep = Role::Keep(Keep { files: place.files.clone(), token: token.clone() });
         let mut keeper = Process::start(&keep, &cores.measured)?;

@@ -17,7 +17,6 @@ use storekeeper_policy::{RenewalPolicy, renew_at};
 use super::failure;
 use super::made_up::{APP, Maker, identity};
 use super::place::Files;
-use crate::compose;
 use crate::exit::CommandError;
 
 /// How many rows are written in one go.
@@ -48,7 +47,7 @@ pub(super) struct Filled {
 impl Fill {
     /// Fills, and closes the keyring so that another process may open it.
     pub(super) async fn run(self) -> Result<Filled, CommandError> {
-        let keyring = compose::open_sqlite(&self.files.keyring).await?;
+        let keyring = self.files.open().await?;
         let now = SystemClock::new().now();
         let roots = keyring.roots().await.map_err(failure)?;
         let (sealer, first) = Sealer::load_or_create(&self.files.master()?, roots, now).map_err(failure)?;
@@ -139,10 +138,10 @@ mod tests {
     #[tokio::test]
     async fn keys_of_eleven_days_are_due_and_those_of_one_are_not() {
         for (age_days, due) in [(11..13, 6), (1..3, 0)] {
-            let place = Place::prepare(None).unwrap();
+            let place = Place::prepare(None).await.unwrap();
             let filled = Fill { files: place.files.clone(), keys: 6, age_days }.run().await.unwrap();
             assert_eq!(filled.due, due);
-            let keyring = compose::open_sqlite(&place.files.keyring).await.unwrap();
+            let keyring = place.files.open().await.unwrap();
             let now = SystemClock::new().now();
             let count = keyring.count(now, &[]).await.unwrap();
             assert_eq!(count.iter().map(|count| count.active).sum::<u64>(), 6);

@@ -37,7 +37,7 @@ pub(super) struct TellUsage;
 impl Keep {
     /// Serves until there are no more orders; each is [`TellUsage`].
     pub(super) async fn run(self, mut orders: Orders) -> CommandResult {
-        let keyring = compose::open_sqlite(&self.files.keyring).await?;
+        let keyring = self.files.open().await?;
         // Nothing is due, so nobody is asked.
         let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
         let keeper = start(keyring, &self.files, nobody, Arc::new(SystemClock::new())).await?;

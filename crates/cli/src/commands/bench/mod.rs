@@ -50,7 +50,8 @@ pub struct Common {
     /// How many keys
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     keys: Option<u64>,
-    /// Where keys are kept: `sqlite:PATH`, a file that is not there yet [default: in a temporary directory]
+    /// Where keys are kept: `sqlite:PATH`, a new file, or `postgres://…`, an empty database on this machine
+    /// [default: a file in a temporary directory]
     #[arg(long, value_name = "URL")]
     keyring: Option<String>,
     /// How long is measured at most
@@ -65,10 +66,10 @@ impl Bench {
     /// Runs the bench and prints what it found.
     pub async fn run(self) -> CommandResult {
         match self {
-            Self::Renew(renew) => report(&renew.run()?),
+            Self::Renew(renew) => report(&renew.run().await?),
             Self::Serve(serve) => report(&serve.run()?),
-            Self::Read(read) => report(&read.run()?),
-            Self::Enroll(enroll) => report(&enroll.run()?),
+            Self::Read(read) => report(&read.run().await?),
+            Self::Enroll(enroll) => report(&enroll.run().await?),
             Self::Part => part::run().await,
         }
     }

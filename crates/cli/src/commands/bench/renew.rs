@@ -43,9 +43,9 @@ pub(super) struct Found {
 
 impl Renew {
     /// Fills, drains, tells.
-    pub(super) fn run(self) -> Result<Found, CommandError> {
+    pub(super) async fn run(self) -> Result<Found, CommandError> {
         let cores = Cores::split(self.common.cores)?;
-        let place = Place::prepare(self.common.keyring.as_deref())?;
+        let place = Place::prepare(self.common.keyring.as_deref()).await?;
         let keys = self.common.keys.unwrap_or(KEYS);
         let fill = Role::Fill(Fill { files: place.files.clone(), keys, age_days: AGE_DAYS });
         let mut fill = Process::start(&fill, &cores.others)?;
