@@ -28,6 +28,7 @@ pub(crate) struct Database {
     pub(crate) names: Names,
     runtime: tokio::runtime::Handle,
     answer_within: Duration,
+    find_within: Duration,
 }
 
 impl Database {
@@ -54,7 +55,8 @@ impl Database {
             .map_err(|error| KeyringError::Unreachable(error.to_string()))?;
         let runtime = tokio::runtime::Handle::current();
         let answer_within = options.statement_timeout + PATIENCE;
-        Ok(Self { pool, names: Names::default(), runtime, answer_within })
+        let find_within = options.find_timeout;
+        Ok(Self { pool, names: Names::default(), runtime, answer_within, find_within })
     }
 
     /// Runs something on the runtime that the connections belong to: the caller may be on another or on none, and may
@@ -81,19 +83,35 @@ impl Database {
 
     /// Asks a question, and asks again when the connection turns out to be lost: questions change nothing.
     pub(crate) async fn query(&self, sql: Statement, parameters: Parameters<'_>) -> Result<Vec<Row>, Fault> {
-        match self.query_once(sql, parameters).await {
-            Err(fault) if fault.is_lost() && !matches!(fault, Fault::Late) => self.query_once(sql, parameters).await,
+        self.query_within(self.answer_within, sql, parameters).await
+    }
+
+    /// The same for somebody who has another source: a database that does not answer is given up soon.
+    pub(crate) async fn find(&self, sql: Statement, parameters: Parameters<'_>) -> Result<Vec<Row>, Fault> {
+        self.query_within(self.find_within, sql, parameters).await
+    }
+
+    async fn query_within(
+        &self,
+        limit: Duration,
+        sql: Statement,
+        parameters: Parameters<'_>,
+    ) -> Result<Vec<Row>, Fault> {
+        match self.query_once(limit, sql, parameters).await {
+            Err(fault) if fault.is_lost() && !matches!(fault, Fault::Late) => {
+                self.query_once(limit, sql, parameters).await
+            }
             answer => answer,
         }
     }
 
-    async fn query_once(&self, sql: Statement, parameters: Parameters<'_>) -> Result<Vec<Row>, Fault> {
-        let connection = self.connection().await?;
+    async fn query_once(&self, limit: Duration, sql: Statement, parameters: Parameters<'_>) -> Result<Vec<Row>, Fault> {
+        let connection = within(limit, self.connection()).await?;
         let ask = async {
             let statement = connection.prepare_cached(sql).await?;
             Ok(connection.query(&statement, parameters).await?)
         };
-        let answer = self.in_time(ask).await;
+        let answer = within(limit, ask).await;
         if matches!(answer, Err(Fault::Late)) {
             discard(connection);
         }
@@ -135,15 +153,19 @@ impl Database {
     }
 
     /// Gives up a server that does not answer.
-    #[expect(clippy::disallowed_methods, reason = "a guard on a socket, like those in HTTP clients")]
     pub(crate) async fn in_time<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-        tokio::time::timeout(self.answer_within, work).await.unwrap_or(Err(Fault::Late))
+        within(self.answer_within, work).await
     }
 
     /// No connection is given from now on.
     pub(crate) fn close(&self) {
         self.pool.close();
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a guard on a socket, like those in HTTP clients")]
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    tokio::time::timeout(limit, work).await.unwrap_or(Err(Fault::Late))
 }
 
 /// Drops a connection in an unknown state instead of handing it to the next.

@@ -16,7 +16,7 @@ pub(crate) async fn find(database: &Database, ids: &[KeyId]) -> Result<Vec<Optio
         return Ok(Vec::new());
     }
     let (buckets, bytes) = keys(ids);
-    let rows = database.query(FIND, &[&buckets, &bytes]).await?;
+    let rows = database.find(FIND, &[&buckets, &bytes]).await?;
     let records = decode_all(database, &rows).await?;
     if let ([id], [_]) = (ids, records.as_slice()) {
         return Ok(records.into_iter().map(|record| Some(record).filter(|record| record.id == *id)).collect());

@@ -13,6 +13,9 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// The server gives up a statement that takes longer, and we give up the server a little later.
     pub statement_timeout: Duration,
+    /// Rows that are asked for by their ids are given up after this time, the wait for a connection included: whoever hands
+    /// out keys has them from memory, and somebody waits.
+    pub find_timeout: Duration,
 }
 
 impl Default for Options {
@@ -22,6 +25,7 @@ impl Default for Options {
             group_max: 4096,
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(30),
+            find_timeout: Duration::from_secs(2),
         }
     }
 }

@@ -10,16 +10,21 @@ use std::time::Duration;
 /// The name and password of who may do everything.
 pub(crate) const SUPERUSER: (&str, &str) = ("postgres", "super-secret");
 
-/// Obeys `start` and `kill`; at the end of its input it stops the server and removes the folder.
+/// Obeys `start`, `kill`, `hang`, `wake` and `limit` (files of the next start, in blocks of 512 bytes); at the end of its
+/// input it stops the server and removes the folder.
 const WATCHMAN: &str = r#"
-folder=$1; shift; pid=
-while read -r word; do
+folder=$1; shift; pid= limit=unlimited
+each() { kill "$1" "$pid" $(cat "/proc/$pid/task/$pid/children") 2>/dev/null; }
+while read -r word number; do
     case $word in
-        start) "$@" >>"$folder/log" 2>&1 & pid=$!; echo "$pid" ;;
+        start) (ulimit -f "$limit"; exec "$@") >>"$folder/log" 2>&1 & pid=$!; echo "$pid" ;;
         kill) kill -9 "$pid"; wait "$pid" 2>/dev/null; pid=; echo killed ;;
+        hang) each -STOP; echo hanging ;;
+        wake) each -CONT; echo awake ;;
+        limit) limit=$number; echo limited ;;
     esac
 done
-if [ -n "$pid" ]; then kill -INT "$pid"; wait "$pid"; fi
+if [ -n "$pid" ]; then each -CONT; kill -INT "$pid"; wait "$pid"; fi
 rm -rf "$folder"
 "#;
 
@@ -42,17 +47,34 @@ impl Cluster {
 
     /// Makes one, with settings besides the usual, and files that `prepare` puts into its folder.
     pub(crate) fn start(settings: &[&str], prepare: impl FnOnce(&Path)) -> Self {
-        let folder = tempfile::Builder::new().prefix("storekeeper-postgres-").tempdir().unwrap().keep();
-        let data = folder.join("data");
-        std::fs::write(folder.join("password"), SUPERUSER.1).unwrap();
-        prepare(&folder);
-        if is_root() {
-            run(Command::new("chown").args(["-R", "postgres:"]).arg(&folder));
-        }
+        let folder = folder(prepare);
         let initdb = as_postgres(&binaries().join("initdb"));
         let mut initdb = command(&initdb);
-        initdb.args(["-U", SUPERUSER.0, "-A", "scram-sha-256", "-E", "UTF8", "--no-locale", "--pwfile"]);
-        run(initdb.arg(folder.join("password")).arg("-D").arg(&data));
+        initdb.args(["-U", SUPERUSER.0, "-A", "scram-sha-256", "-E", "UTF8", "--no-locale", "--wal-segsize=1"]);
+        run(initdb.arg("--pwfile").arg(folder.join("password")).arg("-D").arg(folder.join("data")));
+        Self::on(folder, settings)
+    }
+
+    /// Makes one that follows this one, and confirms each of its commits before anybody hears of it.
+    #[allow(dead_code, reason = "not every test binary that has a cluster needs it")]
+    pub(crate) fn standby(&self) -> Self {
+        let folder = folder(|_| {});
+        let copy = as_postgres(&binaries().join("pg_basebackup"));
+        let url = self.url(SUPERUSER, "postgres");
+        run(command(&copy).args(["-R", "-c", "fast", "-d", &url, "-D"]).arg(folder.join("data")));
+        let standby = Self::on(folder, &[]);
+        self.psql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'");
+        self.psql("postgres", "SELECT pg_reload_conf()");
+        let synchronous = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+        while self.psql("postgres", synchronous) != "1" {
+            pause();
+        }
+        standby
+    }
+
+    /// Starts a server on the data in this folder.
+    fn on(folder: PathBuf, settings: &[&str]) -> Self {
+        let data = folder.join("data");
         let port = free_port();
         let mut server = as_postgres(&binaries().join("postgres"));
         server.extend([String::from("-D"), data.display().to_string(), String::from("-p"), port.to_string()]);
@@ -94,6 +116,25 @@ impl Cluster {
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         assert_eq!(self.say("kill"), "killed");
+    }
+
+    /// Lets nobody's statement get on, until [`Cluster::wake`].
+    #[allow(dead_code, reason = "not every test binary that has a cluster needs it")]
+    pub(crate) fn hang(&mut self) {
+        assert_eq!(self.say("hang"), "hanging");
+    }
+
+    /// Goes on after [`Cluster::hang`].
+    #[allow(dead_code, reason = "not every test binary that has a cluster needs it")]
+    pub(crate) fn wake(&mut self) {
+        assert_eq!(self.say("wake"), "awake");
+    }
+
+    /// After the next start no file of the server grows beyond so many bytes, if any: the disk is full.
+    #[allow(dead_code, reason = "not every test binary that has a cluster needs it")]
+    pub(crate) fn limit_files(&mut self, bytes: Option<u32>) {
+        let blocks = bytes.map_or_else(|| String::from("unlimited"), |bytes| (bytes / 512).to_string());
+        assert_eq!(self.say(&format!("limit {blocks}")), "limited");
     }
 
     fn say(&mut self, word: &str) -> String {
@@ -141,6 +182,17 @@ impl Drop for Cluster {
         drop(self.commands.take());
         self.watchman.wait().unwrap();
     }
+}
+
+/// A folder that the server may use, with its password and what `prepare` puts there.
+fn folder(prepare: impl FnOnce(&Path)) -> PathBuf {
+    let folder = tempfile::Builder::new().prefix("storekeeper-postgres-").tempdir().unwrap().keep();
+    std::fs::write(folder.join("password"), SUPERUSER.1).unwrap();
+    prepare(&folder);
+    if is_root() {
+        run(Command::new("chown").args(["-R", "postgres:"]).arg(&folder));
+    }
+    folder
 }
 
 /// The server refuses to run as root.
