@@ -106,3 +106,23 @@ CREATE INDEX key_lapsing ON key (expires_at, bucket) WHERE lapsing;
 
 -- Rows that can pass a deadline long before they are due. All others are found by key_due.
 CREATE INDEX key_aging ON key (issued_at, bucket) WHERE aging;
+
+-- A run of a keeper. Its beat moves while it is at work; whether it has stood still for too long, every other node judges
+-- by its own clock. The row is changed in place once a second: its page keeps room.
+CREATE TABLE node (
+    bucket   smallint NOT NULL CHECK (bucket = 0),
+    id       bytea NOT NULL,            -- 16 random bytes
+    name     text NOT NULL,
+    beat     bigint NOT NULL,
+    draining boolean NOT NULL,
+    PRIMARY KEY (bucket, id)
+) WITH (fillfactor = 20);
+
+-- Whose each bucket is: null is anybody's. Each change raises the term, and is made only if owner and term are as they were
+-- seen. A lease has no beat of its own: it beats with its owner.
+CREATE TABLE lease (
+    bucket smallint NOT NULL PRIMARY KEY,
+    owner  bytea,
+    term   bigint NOT NULL
+) WITH (fillfactor = 50);
+INSERT INTO lease (bucket, owner, term) SELECT number, NULL, 0 FROM generate_series(0, 4095) AS numbers (number);

@@ -5,7 +5,7 @@ use storekeeper_keyring::{AppRow, Paused, WrappedRoot};
 use storekeeper_model::{AppName, ClientId, Timestamp};
 use tokio_postgres::Row;
 
-use crate::catalogue::{APPS, APPS_SAVE, ROOTS, ROOTS_ADD};
+use crate::catalogue::{APPS, APPS_CHANGE, APPS_SAVE, ROOTS, ROOTS_ADD};
 use crate::database::Database;
 use crate::error::Fault;
 use crate::row::instant;
@@ -26,6 +26,29 @@ pub(crate) async fn save_app(transaction: &Transaction<'_>, app: &AppRow) -> Res
     ];
     transaction.execute(&statement, parameters).await?;
     Ok(())
+}
+
+/// Saves what is known of an app, if what is kept is still what was seen. Asked twice, it may say no to what it has done.
+pub(crate) async fn change_app(database: &Database, seen: &AppRow, app: &AppRow) -> Result<bool, Fault> {
+    let (new, old) = (app.paused.as_ref(), seen.paused.as_ref());
+    let parameters: crate::database::Parameters<'_> = &[
+        &app.name.as_str(),
+        &text(app.client_id.compact()),
+        &new.map(|paused| text(&paused.reason)),
+        &new.map(|paused| text(&paused.detail)),
+        &new.map(|paused| paused.since.millis()),
+        &app.evidence_since.millis(),
+        &app.condemned_day,
+        &i64::try_from(app.condemned).unwrap_or(i64::MAX),
+        &text(seen.client_id.compact()),
+        &old.map(|paused| text(&paused.reason)),
+        &old.map(|paused| text(&paused.detail)),
+        &old.map(|paused| paused.since.millis()),
+        &seen.evidence_since.millis(),
+        &seen.condemned_day,
+        &i64::try_from(seen.condemned).unwrap_or(i64::MAX),
+    ];
+    Ok(!database.query(APPS_CHANGE, parameters).await?.is_empty())
 }
 
 /// The database's text holds every character but one.

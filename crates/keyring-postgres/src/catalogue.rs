@@ -50,22 +50,26 @@ pub const FIND_OF_USER: Statement = concat!(
     " FROM key WHERE bucket BETWEEN $1 AND $2 AND user_name = $3 AND app = $4 ORDER BY id"
 );
 
-/// The first of what is due in the order of risk.
+/// The first of what is due in the order of risk, in these buckets: one bit each, or null for all. Bits are looked up in
+/// the time of one, and leave the choice of the index alone.
 pub const DUE_WAITING: Statement = "-- due::waiting
     SELECT id, expires_at FROM key
     WHERE bucket BETWEEN $1 AND $2 AND next_attempt_at <= $3 AND app * 2 + kind <> ALL ($4::integer[])
+        AND ($6::bytea IS NULL OR get_bit($6::bytea, bucket) = 1)
     ORDER BY expires_at NULLS FIRST, id LIMIT $5";
 
 /// The first of what a wrong clock has sent too far away.
 pub const DUE_IMPOSSIBLE: Statement = "-- due::impossible
     SELECT id, expires_at FROM key
     WHERE bucket BETWEEN $1 AND $2 AND failing AND next_attempt_at > $3 AND app * 2 + kind <> ALL ($4::integer[])
+        AND ($6::bytea IS NULL OR get_bit($6::bytea, bucket) = 1)
     ORDER BY expires_at NULLS FIRST, id LIMIT $5";
 
 /// The next attempt that is not yet due, nor impossible.
 pub const DUE_NEXT: Statement = "-- due::next
     SELECT next_attempt_at FROM key
     WHERE bucket BETWEEN $1 AND $2 AND next_attempt_at > $3 AND NOT (failing AND next_attempt_at > $4)
+        AND ($5::bytea IS NULL OR get_bit($5::bytea, bucket) = 1)
     ORDER BY next_attempt_at LIMIT 1";
 
 /// Who can bear witness among the first rows to be due.
@@ -202,12 +206,51 @@ pub const SETTLE_NOTE_USED: Statement = "-- settle::note_used
     WHERE key.bucket = used.bucket AND key.id = used.id
         AND (key.last_used_day IS NULL OR key.last_used_day < used.day)";
 
+/// What is known of an app, if it is still as it was seen.
+pub const APPS_CHANGE: Statement = "-- apps::change
+    UPDATE app SET client_id = $2, paused_reason = $3, paused_detail = $4, paused_since = $5, evidence_since = $6,
+        condemned_day = $7, condemned = $8
+    WHERE bucket = 0 AND name = $1 AND client_id = $9 AND paused_reason IS NOT DISTINCT FROM $10
+        AND paused_detail IS NOT DISTINCT FROM $11 AND paused_since IS NOT DISTINCT FROM $12
+        AND evidence_since IS NOT DISTINCT FROM $13 AND condemned_day IS NOT DISTINCT FROM $14
+        AND condemned IS NOT DISTINCT FROM $15
+    RETURNING name";
+
+/// Moves a node's beat, or makes its row.
+pub const NODE_BEAT: Statement = "-- lease::beat
+    INSERT INTO node (bucket, id, name, beat, draining) VALUES (0, $1, $2, 1, $3)
+    ON CONFLICT (bucket, id) DO UPDATE SET beat = node.beat + 1, draining = node.draining OR excluded.draining";
+
+/// Every node.
+pub const NODES: Statement = "-- lease::nodes
+    SELECT id, name, beat, draining FROM node WHERE bucket = 0 ORDER BY id";
+
+/// Tells a node to give its leases back.
+pub const NODE_DRAIN: Statement = "-- lease::drain_node
+    UPDATE node SET draining = true WHERE bucket = 0 AND id = $1 RETURNING id";
+
+/// Removes a node whose beat is still as it was seen.
+pub const NODE_REMOVE: Statement = "-- lease::remove_node
+    DELETE FROM node WHERE bucket = 0 AND id = $1 AND beat = $2 RETURNING id";
+
+/// Every lease.
+pub const LEASES: Statement = "-- lease::leases
+    SELECT bucket, owner, term FROM lease WHERE bucket BETWEEN $1 AND $2 ORDER BY bucket";
+
+/// Leases that change hands, if they are as they were seen; answers the buckets of those.
+pub const LEASE_CHANGE: Statement = "-- lease::change
+    UPDATE lease SET owner = new.owner, term = lease.term + 1
+    FROM unnest($1::smallint[], $2::bigint[], $3::bytea[], $4::bytea[]) AS new (bucket, seen_term, seen_owner, owner)
+    WHERE lease.bucket = new.bucket AND lease.term = new.seen_term
+        AND lease.owner IS NOT DISTINCT FROM new.seen_owner
+    RETURNING lease.bucket";
+
 /// Every table but those that a bucket spreads: their rows stand in bucket 0, and a distributed database keeps all of
 /// them on each of its nodes.
-pub const REFERENCE_TABLES: &[&str] = &["schema", "root", "app"];
+pub const REFERENCE_TABLES: &[&str] = &["schema", "root", "app", "node"];
 
 /// The tables that a distributed database spreads by their bucket, each bucket's rows together.
-pub const DISTRIBUTED_TABLES: &[&str] = &["population", "key"];
+pub const DISTRIBUTED_TABLES: &[&str] = &["population", "key", "lease"];
 
 /// What an operator runs to spread the tables, in this order and in one transaction.
 pub fn distribution() -> Vec<String> {
@@ -264,6 +307,7 @@ pub const ALL: &[Statement] = &[
     COUNT_AGING,
     APPS,
     APPS_SAVE,
+    APPS_CHANGE,
     ROOTS,
     ROOTS_ADD,
     SETTLE_INSERT,
@@ -271,4 +315,10 @@ pub const ALL: &[Statement] = &[
     SETTLE_FORGET,
     SETTLE_COUNT,
     SETTLE_NOTE_USED,
+    NODE_BEAT,
+    NODES,
+    NODE_DRAIN,
+    NODE_REMOVE,
+    LEASES,
+    LEASE_CHANGE,
 ];

@@ -48,13 +48,13 @@ impl Database {
         let pool = Pool::builder(manager)
             .max_size(options.connections.max(2))
             .runtime(Runtime::Tokio1)
-            .create_timeout(Some(options.connect_timeout + PATIENCE))
+            .create_timeout(Some(options.connect_timeout + PATIENCE.min(options.connect_timeout)))
             .wait_timeout(Some(options.statement_timeout))
             .post_create(post_create)
             .build()
             .map_err(|error| KeyringError::Unreachable(error.to_string()))?;
         let runtime = tokio::runtime::Handle::current();
-        let answer_within = options.statement_timeout + PATIENCE;
+        let answer_within = options.statement_timeout + PATIENCE.min(options.statement_timeout);
         let find_within = options.find_timeout;
         Ok(Self { pool, names: Names::default(), runtime, answer_within, find_within })
     }

@@ -20,10 +20,11 @@ pub(crate) async fn due(database: &Database, query: &DueQuery) -> Result<Due, Fa
     let (until, impossible_after) = (query.until.millis(), query.impossible_after.millis());
     let far = until.max(impossible_after);
     let (first, last) = BUCKETS;
+    let buckets = query.buckets.as_ref().map(|buckets| buckets.to_bytes());
     let (waiting, impossible, next) = try_join3(
-        database.query(DUE_WAITING, &[&first, &last, &until, &blocked, &enough]),
-        database.query(DUE_IMPOSSIBLE, &[&first, &last, &far, &blocked, &enough]),
-        database.query(DUE_NEXT, &[&first, &last, &until, &impossible_after]),
+        database.query(DUE_WAITING, &[&first, &last, &until, &blocked, &enough, &buckets]),
+        database.query(DUE_IMPOSSIBLE, &[&first, &last, &far, &blocked, &enough, &buckets]),
+        database.query(DUE_NEXT, &[&first, &last, &until, &impossible_after, &buckets]),
     )
     .await?;
     let next_due_at = next.first().map(|row| instant(row, 0)).transpose()?.flatten();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use storekeeper_keyring::{
-    AppRow, Count, Due, DueQuery, Keyring, KeyringError, Page, PageQuery, Record, Settled, WrappedRoot, Write,
+    AppRow, Count, Due, DueQuery, Keyring, KeyringError, Leases, Page, PageQuery, Record, Settled, WrappedRoot, Write,
 };
 use storekeeper_model::{AppName, KeyId, Timestamp, UserName};
 
@@ -22,6 +22,8 @@ use crate::{Options, apps, count, due, find, page, schema, witness};
 #[derive(Debug)]
 pub struct PostgresKeyring {
     database: Database,
+    /// For beats and leases: they must not wait behind anything else.
+    pub(crate) shared: Database,
     writer: Writer,
 }
 
@@ -45,7 +47,8 @@ impl PostgresKeyring {
         schema::check(&database, &target).await?;
         database.load_names().await.map_err(|fault| target.explain(&fault))?;
         let writer = Writer::start(&database, options.group_max);
-        Ok(Self { database, writer })
+        let shared = Database::new(&target, &options.for_leases())?;
+        Ok(Self { database, shared, writer })
     }
 
     /// Leads a question to where the connections live.
@@ -128,10 +131,15 @@ impl Keyring for PostgresKeyring {
         self.writer.add_root(root.clone()).boxed()
     }
 
+    fn leases(&self) -> Option<&dyn Leases> {
+        Some(self)
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         async move {
             self.writer.close().await;
             self.database.close();
+            self.shared.close();
         }
         .boxed()
     }

@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+/// A beat does not wait until another connection is free.
+pub const LEASE_CONNECTIONS: usize = 2;
+/// A beat that takes longer than this is made anew: a lease does not live much longer.
+const LEASE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How many connections the shared keyring may hold, and how long it waits.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// At most this many connections, one of them for writing.
+    /// At most this many connections, one of them for writing; and [`LEASE_CONNECTIONS`] more for beats and leases.
     pub connections: usize,
     /// At most this many writes share one commit, unless one caller brings more.
     pub group_max: usize,
@@ -26,6 +31,18 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(30),
             find_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Options {
+    /// The same for the few statements by which nodes share the keyring.
+    pub(crate) fn for_leases(&self) -> Self {
+        Self {
+            connections: LEASE_CONNECTIONS,
+            connect_timeout: self.connect_timeout.min(LEASE_PATIENCE),
+            statement_timeout: self.statement_timeout.min(LEASE_PATIENCE),
+            ..self.clone()
         }
     }
 }

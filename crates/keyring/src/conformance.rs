@@ -1,7 +1,8 @@
 //! The suite every backend passes, and made-up keys and rows to run it with.
 //!
 //! A backend's test says `storekeeper_keyring::keyring_conformance!(subject);`, where `subject` is a function that makes
-//! an empty keyring each time; every promise becomes a test of its own name.
+//! an empty keyring each time; every promise becomes a test of its own name. A keyring that several keepers share keeps
+//! those of `keyring_conformance!(shared subject);` too.
 
 pub mod case;
 mod made_up;
@@ -73,6 +74,18 @@ macro_rules! keyring_conformance {
             other::apps_come_back
             other::roots_come_back
             other::a_closed_keyring_is_unavailable
+        }
+    };
+    (shared $subject:path) => {
+        $crate::keyring_conformance! { @cases $subject;
+            lease::every_bucket_has_a_lease
+            lease::a_beat_moves_and_tells_of_all
+            lease::draining_stays
+            lease::a_node_that_beats_is_not_removed
+            lease::a_lease_changes_hands_compare_and_set
+            lease::of_many_takers_one_gets_each
+            lease::only_rows_of_the_buckets_asked_for_are_due
+            lease::an_app_changes_compare_and_set
         }
     };
     (@cases $subject:path; $($noun:ident::$case:ident)*) => {

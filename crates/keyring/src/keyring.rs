@@ -8,7 +8,7 @@ use storekeeper_model::{ClientId, Identity, KeyKind};
 #[doc(no_inline)]
 pub use storekeeper_model::{AppName, KeyId, Timestamp, UserName};
 
-use crate::{Count, Expected, KeyringError, Page, PageQuery, Record, Revision};
+use crate::{Buckets, Count, Expected, KeyringError, Leases, Page, PageQuery, Record, Revision};
 
 /// Rows whose attempt is due.
 #[derive(Debug, Clone)]
@@ -21,11 +21,18 @@ pub struct DueQuery {
     pub except: std::collections::HashSet<KeyId>,
     /// Rows of these apps and kinds are not wanted now: paused, or their host is not asked at the moment.
     pub blocked: Vec<(AppName, KeyKind)>,
+    /// Only rows of these buckets; `None`: of all. A keyring that has no [`Leases`] is never asked for less than all.
+    pub buckets: Option<Arc<Buckets>>,
     /// At most this many.
     pub limit: usize,
 }
 
 impl DueQuery {
+    /// Whether rows of this id's bucket are wanted.
+    pub fn is_within(&self, id: KeyId) -> bool {
+        self.buckets.as_ref().is_none_or(|buckets| buckets.contains_row(id))
+    }
+
     /// Whether rows of this app and kind are not wanted now.
     pub fn is_blocked(&self, identity: &Identity) -> bool {
         self.blocked.iter().any(|(app, kind)| *app == identity.app && *kind == identity.kind)
@@ -175,6 +182,11 @@ pub trait Keyring: Send + Sync {
 
     /// Adds a wrapped root; an existing generation is [`KeyringError::RootExists`].
     fn add_root<'a>(&'a self, root: &'a WrappedRoot) -> Answer<'a, ()>;
+
+    /// How several keepers share it; `None` where one process alone holds it, and so owns every bucket.
+    fn leases(&self) -> Option<&dyn Leases> {
+        None
+    }
 
     /// Finishes what is under way and closes; later calls are `Unavailable`.
     fn close(&self) -> Closed<'_>;

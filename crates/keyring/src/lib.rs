@@ -2,6 +2,7 @@
 //! reference backend in memory and the suite that every backend passes.
 
 pub mod body;
+pub mod buckets;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod delegate;
@@ -9,6 +10,7 @@ pub mod error;
 pub mod fold;
 pub mod history;
 pub mod keyring;
+pub mod lease;
 pub mod memory;
 pub mod newcomer;
 pub mod pack;
@@ -16,9 +18,11 @@ pub mod page;
 pub mod record;
 pub mod seal;
 
+pub use buckets::Buckets;
 pub use error::KeyringError;
 pub use history::{History, Outcome, OutcomeResult};
 pub use keyring::{AppRow, Due, DueQuery, Keyring, Paused, Settled, WrappedRoot, Write};
+pub use lease::{Lease, LeaseChange, Leases, Node, NodeId, Presence};
 pub use memory::MemoryKeyring;
 pub use page::{Count, Page, PageQuery};
 pub use record::{Expected, Facets, Newcomer, Record, Refused, Revision, Sealed, SealedKey, State};

@@ -8,12 +8,20 @@ use futures_util::future::BoxFuture;
 use storekeeper_model::{AppName, KeyId, KeyKind, Timestamp, UserName};
 
 use crate::{
-    AppRow, Count, Due, DueQuery, Expected, Keyring, KeyringError, Page, PageQuery, Record, Settled, WrappedRoot, Write,
+    AppRow, Count, Due, DueQuery, Expected, Keyring, KeyringError, Leases, Page, PageQuery, Record, Settled, WrappedRoot,
+    Write,
 };
+
+mod lease;
+
+use lease::Shared;
 
 /// A keyring that forgets everything when it is dropped.
 #[derive(Debug, Default)]
-pub struct MemoryKeyring(Mutex<Inner>);
+pub struct MemoryKeyring {
+    inner: Mutex<Inner>,
+    is_shared: bool,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -23,6 +31,7 @@ struct Inner {
     failing: BTreeSet<(Timestamp, KeyId)>,
     apps: BTreeMap<AppName, AppRow>,
     roots: BTreeMap<u16, WrappedRoot>,
+    shared: Shared,
     outage: Option<&'static str>,
 }
 
@@ -30,9 +39,14 @@ const OUTAGE: &str = "switched off";
 const CLOSED: &str = "closed";
 
 impl MemoryKeyring {
-    /// An empty one.
+    /// An empty one, held by one keeper.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty one that several keepers share by its [`Leases`].
+    pub fn shared() -> Self {
+        Self { is_shared: true, ..Self::default() }
     }
 
     /// For tests: from now on every call is [`KeyringError::Unavailable`], and changes nothing, until it is switched on
@@ -45,7 +59,7 @@ impl MemoryKeyring {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().expect("nothing panics while it holds the lock")
+        self.inner.lock().expect("nothing panics while it holds the lock")
     }
 
     fn answer<'a, T: Send + 'a>(&'a self, act: impl FnOnce(&mut Inner) -> T) -> BoxFuture<'a, Result<T, KeyringError>> {
@@ -115,8 +129,8 @@ impl Inner {
     fn due(&self, query: &DueQuery) -> Due {
         let impossible = |(at, _): &&(Timestamp, KeyId)| *at > query.impossible_after;
         let due = self.due.iter().take_while(|(at, _)| *at <= query.until);
-        let ids: HashSet<KeyId> =
-            due.chain(self.failing.iter().rev().take_while(impossible)).map(|(_, id)| *id).collect();
+        let due = due.chain(self.failing.iter().rev().take_while(impossible)).map(|(_, id)| *id);
+        let ids: HashSet<KeyId> = due.filter(|id| query.is_within(*id)).collect();
         let mut records: Vec<&Record> =
             ids.iter().filter(|id| !query.except.contains(id)).map(|id| &self.records[id]).collect();
         records.retain(|record| !query.is_blocked(&record.identity));
@@ -125,7 +139,7 @@ impl Inner {
         Due {
             more: records.len() > query.limit,
             records: records.into_iter().take(query.limit).cloned().collect(),
-            next_due_at: later.filter(|(_, id)| !ids.contains(id)).map(|(at, _)| *at).next(),
+            next_due_at: later.filter(|(_, id)| query.is_within(*id) && !ids.contains(id)).map(|(at, _)| *at).next(),
         }
     }
 
@@ -228,6 +242,10 @@ impl Keyring for MemoryKeyring {
             inner.roots.insert(root.generation, root.clone());
             Ok(())
         })
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        self.is_shared.then_some(self)
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -9,6 +9,14 @@ fn subject() -> Subject {
 
 storekeeper_keyring::keyring_conformance!(subject);
 
+mod shared {
+    fn subject() -> super::Subject {
+        super::Subject { keyring: Box::new(super::MemoryKeyring::shared()), guard: Box::new(()) }
+    }
+
+    storekeeper_keyring::keyring_conformance!(shared subject);
+}
+
 #[test]
 fn switched_off_it_is_unavailable_and_loses_nothing() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -16,6 +16,7 @@ mod usual {
     }
 
     storekeeper_keyring::keyring_conformance!(subject);
+    storekeeper_keyring::keyring_conformance!(shared subject);
 }
 
 mod frugal {
@@ -24,4 +25,5 @@ mod frugal {
     }
 
     storekeeper_keyring::keyring_conformance!(subject);
+    storekeeper_keyring::keyring_conformance!(shared subject);
 }

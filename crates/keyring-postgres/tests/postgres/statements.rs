@@ -15,7 +15,7 @@ use crate::cluster::Cluster;
 use crate::database::{connect, empty_database, runtime};
 
 const MIGRATION: &str = include_str!("../../migrations/V1__key.sql");
-const TABLES: [&str; 5] = ["key", "population", "app", "root", "schema"];
+const TABLES: [&str; 7] = ["key", "population", "app", "root", "schema", "node", "lease"];
 const DAY: Duration = Duration::from_secs(86_400);
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
@@ -169,9 +169,9 @@ fn arguments() -> HashMap<&'static str, (String, &'static str)> {
     HashMap::from([
         ("find::find", (String::from("'{17,17}', array['\\x0111'::bytea, '\\x0112'::bytea]"), "key_pkey")),
         ("find::of_user", (format!("{all}, '\\x31', 1"), "key_user")),
-        ("due::waiting", (format!("{all}, {now}, '{{3}}', 100"), "key_due")),
-        ("due::impossible", (format!("{all}, {}, '{{3}}', 100", now + 30 * day), "key_failing")),
-        ("due::next", (format!("{all}, {now}, {}", now + 30 * day), "key_due")),
+        ("due::waiting", (format!("{all}, {now}, '{{3}}', 100, null"), "key_due")),
+        ("due::impossible", (format!("{all}, {}, '{{3}}', 100, '\\xff'", now + 30 * day), "key_failing")),
+        ("due::next", (format!("{all}, {now}, {}, '\\xff'", now + 30 * day), "key_due")),
         ("witness::witnesses", (format!("{all}, 500, 1, {now}, '\\x0111', 3"), "key_due")),
         ("page::page", (page.clone(), "key_pkey")),
         ("page::revoked", (page, "key_revoked")),

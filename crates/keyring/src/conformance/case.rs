@@ -3,6 +3,7 @@
 pub mod count;
 pub mod due;
 pub mod find;
+pub mod lease;
 pub mod other;
 pub mod page;
 pub mod row;

@@ -138,7 +138,7 @@ fn query(rows: &mut Rows, records: &[Record]) -> DueQuery {
         Some(record) if rows.rng().random_bool(0.3) => vec![(record.identity.app.clone(), record.identity.kind)],
         _ => Vec::new(),
     };
-    DueQuery { until, impossible_after, except, blocked, limit: rows.rng().random_range(0..50) }
+    DueQuery { until, impossible_after, except, blocked, buckets: None, limit: rows.rng().random_range(0..50) }
 }
 
 /// What two backends have to agree on: rows that expire at one instant may come in any order, and be cut off anywhere.

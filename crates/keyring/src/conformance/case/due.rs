@@ -13,7 +13,7 @@ use crate::{Due, DueQuery, Expected, Keyring, MemoryKeyring, Newcomer, Record, R
 
 fn until(until: Timestamp) -> DueQuery {
     let (except, blocked) = (HashSet::new(), Vec::new());
-    DueQuery { until, impossible_after: until + 365 * DAY, except, blocked, limit: 100 }
+    DueQuery { until, impossible_after: until + 365 * DAY, except, blocked, buckets: None, limit: 100 }
 }
 
 async fn due(keyring: &dyn Keyring, query: DueQuery) -> Due {
