@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use storekeeper_client::{Endpoint, EntraVersion};
+use storekeeper_keyring::NodeId;
 use storekeeper_model::{AppName, ClientId, KeyKind, Secret};
 use storekeeper_policy::RenewalPolicy;
+
+use crate::fleet::LeaseTimes;
 
 /// Everything that is configured.
 #[derive(Debug, Clone)]
@@ -32,6 +35,26 @@ pub struct KeeperConfig {
     pub seed: u64,
     /// Start although the keyring holds keys of an app that is not configured, or whose client ID changed.
     pub accept_orphans: bool,
+    /// Who this keeper is among those that share the keyring.
+    pub node: NodeConfig,
+}
+
+/// Who a keeper is among those that share a keyring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Made anew at each start, from random bytes.
+    pub id: NodeId,
+    /// What people call it.
+    pub name: String,
+    /// How its leases live; the same in all nodes.
+    pub times: LeaseTimes,
+}
+
+impl Default for NodeConfig {
+    /// For a keeper that shares with nobody.
+    fn default() -> Self {
+        Self { id: NodeId::from_bytes([0; 16]), name: String::from("keeper"), times: LeaseTimes::default() }
+    }
 }
 
 /// Whether pace and breaker apply.

@@ -6,6 +6,7 @@
 
 mod app;
 mod event;
+mod leases;
 mod line;
 mod observation;
 mod outcome;
@@ -26,6 +27,7 @@ use storekeeper_model::{AppName, Audience, KeyId, KeyKind, Timestamp};
 use storekeeper_policy::{Breaker, Pace};
 
 use crate::config::{KeeperConfig, Limits};
+use crate::fleet::Share;
 use app::App;
 use line::{Candidate, Cause, Line};
 use scan::{Scanning, backs_off_until};
@@ -34,7 +36,7 @@ use tickets::{Demand, Tickets};
 
 pub use app::PauseReason;
 pub use event::{
-    Action, Announcement, Answer, AppIndex, Asked, Call, Event, Finished, KeyEvent, Order, Silence, Subject,
+    Action, Announcement, Answer, AppIndex, Asked, Call, Event, Finished, KeyEvent, Order, Saving, Silence, Subject,
     TicketFault, TicketIndex, Waiter,
 };
 pub use observation::{AppObservation, LineObservation, Observation};
@@ -98,6 +100,8 @@ pub struct Engine {
     is_awaited: bool,
     /// The last group could not be made durable: no key is tried whose successor would have nowhere to go.
     is_stuck: bool,
+    /// What is ours of a keyring that is shared.
+    share: Option<Share>,
     /// Apps with rows that nobody configured: their keys are left to expire.
     orphans: Vec<AppName>,
     scanning: Scanning,
@@ -136,6 +140,7 @@ impl Engine {
             linger_until: None,
             is_awaited: false,
             is_stuck: false,
+            share: None,
             orphans: Vec::new(),
             scanning: Scanning { at: Some(now), ..Scanning::default() },
             scanned_at: None,
@@ -263,7 +268,8 @@ impl Engine {
                 self.scanning.retry_at = Some(now + RETRY_PAUSE);
             }
             Event::Probes(app, records) => {
-                let probe = pausing::choose_probe(records);
+                let ours = records.into_iter().filter(|record| self.may_try(record.id)).collect();
+                let probe = pausing::choose_probe(ours);
                 self.queue_extra(app, probe.into_iter().collect(), Cause::Probe, now);
             }
             Event::Witnesses(app, records) => self.queue_extra(app, records, Cause::Witness, now),
@@ -273,7 +279,10 @@ impl Engine {
             Event::SettleFailed(writes) => self.settle_failed(writes, now),
             Event::Reread(id, row) => self.reread(id, row, now, actions),
             Event::RereadFailed(id) => self.reread_failed(id, now),
-            Event::SaveFailed(app) => self.apps[app.0].save_at = Some(now + RETRY_PAUSE),
+            Event::SaveFailed(app) => self.save_failed(app, now),
+            Event::AppSaved(app, row) => self.app_saved(app, &row, now),
+            Event::AppSeen(app, row) => self.app_seen(app, &row, now, actions),
+            Event::Leases(share) => self.shared(share, now, actions),
             Event::Changed(due_at) => self.changed(due_at, now),
             Event::Ask(waiter, record) => self.ask(waiter, record, now, actions),
             Event::AskTicket(waiter, app, audience) => self.ask_ticket(waiter, app, audience, now, actions),
@@ -303,14 +312,13 @@ impl Engine {
 
     fn wake(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         for index in 0..self.apps.len() {
-            let app = &mut self.apps[index];
-            if app.save_at.is_some_and(|at| at <= now) {
-                app.save_at = None;
-                actions.push(Action::SaveApp(AppIndex(index), Box::new(app.row(now))));
+            if self.apps[index].save_at.is_some_and(|at| at <= now) {
+                self.save_app(AppIndex(index), now, actions);
             }
+            let app = &mut self.apps[index];
             if app.probe_at.is_some_and(|at| at <= now) {
                 app.probe_at = Some(now + app::PROBE_PAUSE);
-                let from = KeyId::from_bytes(self.rng.random());
+                let from = self.any_id();
                 actions.push(Action::FindProbes(AppIndex(index), from));
             }
         }
@@ -322,7 +330,9 @@ impl Engine {
 
     fn queue_extra(&mut self, app: AppIndex, records: Vec<Record>, cause: Cause, now: Timestamp) {
         for record in records {
-            self.enqueue(Candidate::new(Box::new(record), app, cause), now);
+            if self.may_try(record.id) {
+                self.enqueue(Candidate::new(Box::new(record), app, cause), now);
+            }
         }
     }
 
@@ -348,6 +358,10 @@ impl Engine {
         };
         if let Some(paused) = &self.apps[app.0].paused {
             actions.push(Action::Reply(waiter, Asked::Paused(paused.reason.clone())));
+            return;
+        }
+        if !self.may_try(record.id) {
+            actions.push(Action::Reply(waiter, Asked::Elsewhere));
             return;
         }
         if let Some((code, wait)) = self.obstacle(app, record.identity.kind, now) {

@@ -33,6 +33,9 @@ pub enum Code {
     ClockSkewed,
     ShuttingDown,
     MinTtlTooLong,
+    NodeUnknown,
+    NodeAmbiguous,
+    NodeAlone,
 }
 
 impl Code {
@@ -62,6 +65,9 @@ impl Code {
             Self::ClockSkewed => "clock_skewed",
             Self::ShuttingDown => "shutting_down",
             Self::MinTtlTooLong => "min_ttl_too_long",
+            Self::NodeUnknown => "node_unknown",
+            Self::NodeAmbiguous => "node_ambiguous",
+            Self::NodeAlone => "node_alone",
         }
     }
 }
@@ -286,6 +292,44 @@ impl OrderError {
             Self::AppUnknown => Code::AppUnknown,
             Self::Keyring(_) => Code::KeyringUnavailable,
             Self::ShuttingDown => Code::ShuttingDown,
+        }
+    }
+}
+
+/// Why a node could not be told to drain.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// No node has this id or name.
+    #[error("no node of this id or name shares the keyring")]
+    Unknown,
+    /// Several nodes have this name.
+    #[error("several nodes have this name: say the id of the one that is meant")]
+    Ambiguous,
+    /// The keyring is not shared.
+    #[error("one keeper alone holds this keyring: there is nobody to take its leases; stop it instead")]
+    Alone,
+    /// The keyring cannot be asked.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+}
+
+impl From<ReadError> for NodeError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Keyring(error) => Self::Keyring(error),
+            other => Self::Keyring(KeyringError::Unavailable(other.to_string())),
+        }
+    }
+}
+
+impl NodeError {
+    /// The stable word.
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::Unknown => Code::NodeUnknown,
+            Self::Ambiguous => Code::NodeAmbiguous,
+            Self::Alone => Code::NodeAlone,
+            Self::Keyring(_) => Code::KeyringUnavailable,
         }
     }
 }

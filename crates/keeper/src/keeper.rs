@@ -8,8 +8,8 @@ use std::time::Duration;
 use storekeeper_client::Transport;
 use storekeeper_clock::Clock;
 use storekeeper_keyring::seal::{MasterKey, Role, Sealer};
-use storekeeper_keyring::{Expected, Keyring, KeyringError, Outcome, Record, Settled, Write};
-use storekeeper_model::{AppName, Audience, Identity, KeyId, KeyKind, Slot, UserName};
+use storekeeper_keyring::{Expected, Keyring, KeyringError, Outcome, Presence, Record, Settled, Write};
+use storekeeper_model::{AppName, Audience, Bucket, Identity, KeyId, KeyKind, Slot, UserName};
 use storekeeper_policy::Standing;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -18,6 +18,8 @@ use crate::attempt::Attempts;
 use crate::config::{AppConfig, KeeperConfig};
 use crate::engine::{AppIndex, Asked, Engine, Event, Observation, Order};
 use crate::error::{EnrollError, OrderError, ReadError, RenewError, TicketError};
+use crate::fleet::{Fleet, FleetPostbox, FleetTask};
+use crate::holding::Holding;
 use crate::intake::{Intake, OurClock};
 use crate::metrics::Metrics;
 use crate::rows::Rows;
@@ -32,6 +34,8 @@ const ROUNDS_MAX: usize = 8;
 const ASKED_MAX: Duration = Duration::from_secs(10);
 /// How long a shutdown waits for what is under way, in the operating system's time.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How long a shutdown waits after that until its leases are given back, in the operating system's time.
+const LEAVE_MAX: Duration = Duration::from_secs(5);
 
 /// A running keeper. Clones share it.
 #[derive(Clone)]
@@ -48,6 +52,7 @@ pub(crate) struct Inner {
     pub(crate) tools: Arc<Tools>,
     pub(crate) postbox: Postbox,
     shell: Mutex<Option<JoinHandle<()>>>,
+    fleet: Mutex<Option<(FleetPostbox, JoinHandle<()>)>>,
     used: Mutex<HashMap<KeyId, i64>>,
     flushing: AtomicBool,
 }
@@ -65,10 +70,19 @@ impl Keeper {
         transport: Arc<dyn Transport>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
+        let mut config = config;
+        let is_shared = keyring.leases().is_some();
+        if is_shared {
+            // A lease has to outlive every attempt that is started under it.
+            config.request_timeout = config.request_timeout.min(config.node.times.attempt_max());
+        }
         let now = clock.now();
         let (rows, populations) = check_apps(&config, &*keyring, now).await?;
         let sealer = Arc::new(open_sealer(&*keyring, master, now).await?);
-        let engine = Engine::new(&config, &rows, &populations, now);
+        let mut engine = Engine::new(&config, &rows, &populations, now);
+        if is_shared {
+            engine.join_fleet();
+        }
         let config = Arc::new(config);
         let attempts = Attempts::new(Arc::clone(&config), Arc::clone(&sealer), transport, Arc::clone(&clock));
         let tools = Arc::new(Tools {
@@ -76,10 +90,17 @@ impl Keeper {
             clock,
             attempts,
             metrics: Metrics::new(),
+            holding: if is_shared { Holding::shared() } else { Holding::alone() },
             skewed: AtomicBool::new(false),
             store_time: StoreTime::new(),
         });
         let (postbox, shell) = Shell::spawn(engine, Arc::clone(&tools));
+        tools.metrics.leases(if is_shared { 0 } else { usize::from(Bucket::COUNT) }, 0);
+        let fleet = is_shared.then(|| {
+            let node = &config.node;
+            let me = Presence { id: node.id, name: node.name.clone(), draining: false };
+            FleetTask::spawn(Fleet::new(me, node.times), Arc::clone(&tools), postbox.clone())
+        });
         let names: Vec<AppName> = config.apps.iter().map(|app| app.name.clone()).collect();
         let inner = Inner {
             apps: config.apps.iter().map(|app| (app.name.clone(), app.clone())).collect(),
@@ -90,6 +111,7 @@ impl Keeper {
             tools,
             postbox,
             shell: Mutex::new(Some(shell)),
+            fleet: Mutex::new(fleet),
             used: Mutex::default(),
             flushing: AtomicBool::new(false),
         };
@@ -167,16 +189,18 @@ impl Keeper {
     pub async fn renew(&self, identity: &Identity) -> Result<KeyView, RenewError> {
         let record = self.read(identity).await?;
         self.check_alive(&record)?;
+        let until = self.clock().now() + ASKED_MAX;
         let (reply, asked) = oneshot::channel();
         self.inner.postbox.send(Message::Ask(Box::new(Record::clone(&record)), reply));
         let asked = tokio::select! {
             asked = asked => asked.map_err(|_| RenewError::ShuttingDown)?,
             // It goes on without this caller.
-            _ = self.clock().sleep_until(self.clock().now() + ASKED_MAX) => Asked::Failed("under_way", None),
+            _ = self.clock().sleep_until(until) => Asked::Failed("under_way", None),
         };
         match asked {
             Asked::Renewed(view) => Ok(*view),
             Asked::Overtaken => Ok(self.show(identity).await?),
+            Asked::Elsewhere => self.renew_elsewhere(&record, until).await,
             Asked::Paused(reason) => Err(RenewError::Paused { reason }),
             Asked::Refused => Err(RenewError::Refused),
             Asked::Failed(code, retry_after) => Err(RenewError::Failed { code, retry_after }),
@@ -279,12 +303,25 @@ impl Keeper {
     /// Finishes what is under way, within ten seconds of real time, and stops.
     pub async fn shutdown(&self) {
         self.inner.postbox.send(Message::Drain);
+        let fleet = self.inner.fleet.lock().expect("no holder of this lock panics").take();
+        if let Some((fleet, _)) = &fleet {
+            fleet.leave();
+        }
         let shell = self.inner.shell.lock().expect("no holder of this lock panics").take();
         if let Some(shell) = shell {
             #[expect(clippy::disallowed_methods, reason = "a guard against work that does not end")]
             let drained = tokio::time::timeout(DRAIN_MAX, shell).await;
             if drained.is_err() {
                 tracing::warn!("renewals under way were left behind; their keys are as they were");
+            }
+        }
+        if let Some((_, fleet)) = fleet {
+            #[expect(clippy::disallowed_methods, reason = "a guard against a database that does not answer")]
+            let left = tokio::time::timeout(LEAVE_MAX, fleet).await;
+            if left.is_err() {
+                tracing::warn!(
+                    "leases could not be given back; others take them when they have stood still long enough"
+                );
             }
         }
         self.inner.tools.keyring.close().await;

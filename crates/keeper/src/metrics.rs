@@ -101,6 +101,8 @@ pub(crate) struct Metrics {
     events: Family<EventLabels, Counter>,
     ticket_requests: Family<UpstreamLabels, Counter>,
     overtaken: Counter,
+    leases_lost: Counter,
+    leases_held: Gauge,
     keys: Family<KeysLabels, Gauge>,
     refused: Family<AppKindLabels, Gauge>,
     unproven: Family<AppKindLabels, Gauge>,
@@ -130,6 +132,8 @@ impl Metrics {
             events: Family::default(),
             ticket_requests: Family::default(),
             overtaken: Counter::default(),
+            leases_lost: Counter::default(),
+            leases_held: Gauge::default(),
             keys: Family::default(),
             refused: Family::default(),
             unproven: Family::default(),
@@ -165,10 +169,14 @@ impl Metrics {
         );
         registry.register("ticket_requests", "Answers of Entra ID by status and meaning", self.ticket_requests.clone());
         registry.register("events", "Events announced, by type", self.events.clone());
-        registry.register("lease_lost", "Outcomes that came too late and changed nothing", self.overtaken.clone());
+        let help = "Leases that ended before they were given back";
+        registry.register("lease_lost", help, self.leases_lost.clone());
+        let help = "Outcomes that came too late and changed nothing";
+        registry.register("outcomes_overtaken", help, self.overtaken.clone());
     }
 
     fn register_gauges(&self, registry: &mut Registry) {
+        registry.register("lease_held", "Buckets of 4096 whose keys this keeper renews", self.leases_held.clone());
         registry.register("keys", "Keys by app, kind and state; exact", self.keys.clone());
         registry.register("keys_refused", "Active keys with a refusal held against them", self.refused.clone());
         registry.register("keys_unproven", "Keys the Store has never renewed", self.unproven.clone());
@@ -229,6 +237,12 @@ impl Metrics {
 
     pub(crate) fn event(&self, kind: &'static str) {
         self.events.get_or_create(&EventLabels { r#type: kind }).inc();
+    }
+
+    /// So many leases are held, and so many more were lost.
+    pub(crate) fn leases(&self, held: usize, lost: u64) {
+        self.leases_held.set(i64::try_from(held).unwrap_or(i64::MAX));
+        self.leases_lost.inc_by(lost);
     }
 
     pub(crate) fn overtaken(&self, count: u64) {

@@ -84,7 +84,7 @@ impl Rows {
 }
 
 impl Keyring for Rows {
-    delegate!(keyring: is_shared, find, of_user, due, witnesses, page, count, apps, save_app, roots, add_root, close);
+    delegate!(keyring: leases, find, of_user, due, witnesses, page, count, apps, save_app, roots, add_root, close);
 
     /// In a task of its own: a write whose caller has gone away is made all the same, and what is remembered follows it.
     fn settle(&self, writes: Arc<Vec<Write>>) -> Answer<'_, Vec<Settled>> {

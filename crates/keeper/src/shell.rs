@@ -1,11 +1,11 @@
 //! The shell: executes what the engine decides (sends, commits, wakes) and decides nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use storekeeper_clock::{Clock, Hold, Sleep};
-use storekeeper_keyring::{Expected, Keyring, KeyringError, PageQuery, Record, Write};
+use storekeeper_keyring::{Buckets, Expected, Keyring, KeyringError, PageQuery, Record, Write};
 use storekeeper_model::{AppName, Audience, KeyId, ServiceTicket, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
@@ -14,12 +14,19 @@ use crate::engine::{
     Action, Answer, AppIndex, Asked, Call, Engine, Event, Finished, Observation, Order, TicketFault, Waiter,
 };
 use crate::events;
+use crate::fleet::Share;
+use crate::holding::Holding;
 use crate::metrics::{Metrics, RenewalLabels};
 use crate::rows::Rows;
+use crate::saver::{ToSave, save};
 use crate::store_time::StoreTime;
 
 /// How many rows are heard as witnesses.
 const WITNESSES: usize = 3;
+/// How many they are chosen from where some are other keepers'.
+const WITNESSES_AMONG: usize = 60;
+/// After how many beats the rows of apps are read again: another keeper may have paused one.
+const LOOK_AFTER_BEATS: u32 = 3;
 /// How many rows the one to probe an app with is chosen from, and how many pages are looked through for them.
 const PROBES: usize = 8;
 const PAGES_MAX: usize = 64;
@@ -38,6 +45,8 @@ pub(crate) enum Message {
     Ask(Box<Record>, oneshot::Sender<Asked>),
     AskTicket(AppIndex, Audience, oneshot::Sender<TicketReply>),
     Order(AppIndex, Order, oneshot::Sender<OrderReply>),
+    /// What is ours; answered with the buckets in which something is under way.
+    Leases(Share, oneshot::Sender<Buckets>),
     Observe(oneshot::Sender<Observation>),
     Drain,
 }
@@ -62,7 +71,7 @@ impl Postbox {
         self.sender.send(Envelope { message, hold }).is_ok()
     }
 
-    fn event(&self, event: Event) {
+    pub(crate) fn event(&self, event: Event) {
         self.send(Message::Event(event));
     }
 }
@@ -73,6 +82,7 @@ pub(crate) struct Tools {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) attempts: Attempts,
     pub(crate) metrics: Metrics,
+    pub(crate) holding: Holding,
     pub(crate) skewed: AtomicBool,
     pub(crate) store_time: StoreTime,
 }
@@ -99,17 +109,15 @@ pub(crate) struct Shell {
     postbox: Postbox,
     inbox: mpsc::UnboundedReceiver<Envelope>,
     /// Whose rows are saved, and who is told afterwards, one after the other.
-    saver: mpsc::UnboundedSender<(Saving, Hold)>,
+    saver: mpsc::UnboundedSender<(ToSave, Hold)>,
+    /// Who waits to hear where something is under way, and how often somebody was told.
+    told: Vec<oneshot::Sender<Buckets>>,
+    beats: u32,
     waiting: HashMap<Waiter, Waiting>,
     next_waiter: u64,
     draining: bool,
     conflicts: u64,
     clocks: Option<(Timestamp, Timestamp)>,
-}
-
-enum Saving {
-    App(AppIndex, Box<storekeeper_keyring::AppRow>),
-    Tell(oneshot::Sender<OrderReply>, u64),
 }
 
 impl Shell {
@@ -125,6 +133,8 @@ impl Shell {
             postbox: postbox.clone(),
             inbox,
             saver,
+            told: Vec::new(),
+            beats: 0,
             waiting: HashMap::new(),
             next_waiter: 0,
             draining: false,
@@ -180,6 +190,14 @@ impl Shell {
                 Message::Order(app, order, reply) => {
                     events.push(Event::Order(self.wait(Waiting::Order(reply)), app, order));
                 }
+                Message::Leases(share, reply) => {
+                    events.push(Event::Leases(share));
+                    self.told.push(reply);
+                    if self.beats.is_multiple_of(LOOK_AFTER_BEATS) {
+                        self.save(ToSave::Look);
+                    }
+                    self.beats = self.beats.wrapping_add(1);
+                }
                 // Whoever asked may have gone away.
                 Message::Observe(reply) => drop(reply.send(self.engine.observe(self.tools.clock.now()))),
                 Message::Drain => {
@@ -209,6 +227,9 @@ impl Shell {
         }
         let conflicts = self.engine.conflicts();
         self.tools.metrics.overtaken(conflicts - std::mem::replace(&mut self.conflicts, conflicts));
+        for reply in self.told.drain(..) {
+            drop(reply.send(self.engine.busy()));
+        }
         for action in actions {
             self.execute(action);
         }
@@ -229,8 +250,8 @@ impl Shell {
                 postbox.event(due.map_or_else(scan_failed, Event::Scanned));
             }),
             Action::FindProbes(app, from) => spawn(tools, "a search for probes", async move |tools| {
-                postbox
-                    .event(Event::Probes(app, probes(&tools.keyring, name_of(&tools, app), from, &*tools.clock).await));
+                let found = probes(&tools.keyring, name_of(&tools, app), from, &*tools.clock).await;
+                postbox.event(Event::Probes(app, found));
             }),
             Action::FindWitnesses(app, except) => spawn(tools, "a search for witnesses", async move |tools| {
                 postbox.event(Event::Witnesses(app, witnesses(&tools, app, except).await));
@@ -248,7 +269,7 @@ impl Shell {
             Action::Reread(id) => spawn(tools, "a row to be read again", async move |tools| {
                 postbox.event(reread(&tools, id).await);
             }),
-            Action::SaveApp(app, row) => self.save(Saving::App(app, row)),
+            Action::SaveApp(app, saving) => self.save(ToSave::App(app, saving)),
             Action::Announce(announcement) => events::announce(&announcement, &tools),
             Action::Reply(..) | Action::ReplyTicket(..) | Action::ReplyOrder(..) => self.reply(action),
         }
@@ -270,14 +291,14 @@ impl Shell {
             Action::ReplyOrder(waiter, concerned) => {
                 if let Some(Waiting::Order(reply)) = self.waiting.remove(&waiter) {
                     // Behind the rows it concerns, so that it is durable before it is answered.
-                    self.save(Saving::Tell(reply, concerned));
+                    self.save(ToSave::Tell(reply, concerned));
                 }
             }
             _ => {}
         }
     }
 
-    fn save(&self, saving: Saving) {
+    fn save(&self, saving: ToSave) {
         let hold = self.tools.clock.hold("an app's row to be saved");
         drop(self.saver.send((saving, hold)));
     }
@@ -308,6 +329,10 @@ fn scan_failed(error: storekeeper_keyring::KeyringError) -> Event {
 }
 
 async fn renew(tools: &Tools, call: Call) -> Finished {
+    let longest = tools.attempts.config.request_timeout;
+    if !tools.holding.outlives(call.record.id, tools.clock.elapsed(), longest) {
+        return Finished::unleased(call);
+    }
     let began_at = tools.clock.now();
     let due_at = call.record.next_attempt_at.unwrap_or(began_at);
     let issued_at = call.record.key.lifetime.issued_at();
@@ -363,11 +388,14 @@ async fn fetch_ticket(
 }
 
 async fn witnesses(tools: &Tools, app: AppIndex, except: KeyId) -> Vec<Record> {
-    let found = tools.keyring.witnesses(name_of(tools, app), except, tools.clock.now(), WITNESSES).await;
-    found.unwrap_or_else(|error| {
+    let looked_at = if tools.holding.is_shared() { WITNESSES_AMONG } else { WITNESSES };
+    let found = tools.keyring.witnesses(name_of(tools, app), except, tools.clock.now(), looked_at).await;
+    let found = found.unwrap_or_else(|error| {
         tracing::error!(%error, "no witnesses can be looked for");
         Vec::new()
-    })
+    });
+    let elapsed = tools.clock.elapsed();
+    found.into_iter().filter(|record| tools.holding.contains(record.id, elapsed)).take(WITNESSES).collect()
 }
 
 /// Rows to probe a paused app with: live ones from `from` on, and from the start when there are none.
@@ -414,28 +442,5 @@ pub(crate) async fn hasten(tools: &Tools, ids: Vec<KeyId>, used_on: Option<i64>)
         .collect();
     if let Err(error) = tools.keyring.settle(Arc::new(writes)).await {
         tracing::error!(%error, "keys cannot be made due; order it again");
-    }
-}
-
-/// Saves apps' rows and tells who waits for that, in order.
-async fn save(tools: Arc<Tools>, postbox: Postbox, mut savings: mpsc::UnboundedReceiver<(Saving, Hold)>) {
-    let mut unsaved: HashSet<AppIndex> = HashSet::new();
-    while let Some((saving, hold)) = savings.recv().await {
-        match saving {
-            Saving::App(app, row) => {
-                unsaved.remove(&app);
-                if let Err(error) = tools.keyring.save_app(&row).await {
-                    tracing::error!(%error, app = %row.name, "an app's row cannot be saved; it is tried again");
-                    unsaved.insert(app);
-                    postbox.event(Event::SaveFailed(app));
-                }
-            }
-            Saving::Tell(reply, concerned) if unsaved.is_empty() => drop(reply.send(Ok(concerned))),
-            Saving::Tell(reply, _) => {
-                let why = "the order stands, and is forgotten if this process ends before it can be stored";
-                drop(reply.send(Err(KeyringError::Unavailable(String::from(why)))));
-            }
-        }
-        drop(hold);
     }
 }

@@ -62,10 +62,6 @@ impl PostgresKeyring {
 }
 
 impl Keyring for PostgresKeyring {
-    fn is_shared(&self) -> bool {
-        true
-    }
-
     fn find<'a>(&'a self, ids: &'a [KeyId]) -> BoxFuture<'a, Result<Vec<Option<Record>>, KeyringError>> {
         let ids = ids.to_vec();
         self.ask(|database| async move { find::find(&database, &ids).await })

@@ -28,7 +28,7 @@ impl Leases for PostgresKeyring {
         self.ask_shared(|database| async move { nodes(&database).await })
     }
 
-    fn leases(&self) -> BoxFuture<'_, Result<Vec<Lease>, KeyringError>> {
+    fn all(&self) -> BoxFuture<'_, Result<Vec<Lease>, KeyringError>> {
         self.ask_shared(|database| async move { leases(&database).await })
     }
 
@@ -97,7 +97,11 @@ async fn leases(database: &Database) -> Result<Vec<Lease>, Fault> {
     let rows = database.query(LEASES, &[&first, &last]).await?;
     let leases = rows.iter().map(lease).collect::<Result<Vec<_>, _>>()?;
     let is_whole = leases.iter().map(|lease| lease.bucket.number()).eq(0..Bucket::COUNT);
-    if is_whole { Ok(leases) } else { Err(Fault::Corrupt(String::from("the table of leases: not one for each bucket"))) }
+    if is_whole {
+        Ok(leases)
+    } else {
+        Err(Fault::Corrupt(String::from("the table of leases: not one for each bucket")))
+    }
 }
 
 fn lease(row: &Row) -> Result<Lease, Fault> {

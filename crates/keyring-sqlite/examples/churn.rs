@@ -93,7 +93,8 @@ async fn renew(keyring: &SqliteKeyring, group: usize, seconds: usize, from: Time
     while watch.elapsed() < Duration::from_secs(seconds as u64) {
         let began = watch.elapsed();
         let (except, blocked) = (HashSet::new(), Vec::new());
-        let query = DueQuery { until: now, impossible_after: now + 365 * DAY, except, blocked, buckets: None, limit: group };
+        let query =
+            DueQuery { until: now, impossible_after: now + 365 * DAY, except, blocked, buckets: None, limit: group };
         let due = keyring.due(query).await.expect("the keyring is available");
         finding += watch.elapsed() - began;
         if due.records.len() < group {

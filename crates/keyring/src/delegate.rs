@@ -11,15 +11,15 @@
 /// }
 ///
 /// impl Keyring for Plain {
-///     delegate!(beneath: is_shared, find, of_user, due, settle, witnesses, page, count, note_used, apps, save_app, roots, add_root, close);
+///     delegate!(beneath: leases, find, of_user, due, settle, witnesses, page, count, note_used, apps, save_app, roots, add_root, close);
 /// }
 /// ```
 #[macro_export]
 macro_rules! delegate {
     ($to:ident: $($method:ident),+ $(,)?) => { $($crate::delegate!(@ $method $to);)+ };
-    (@ is_shared $to:ident) => {
-        fn is_shared(&self) -> bool {
-            self.$to.is_shared()
+    (@ leases $to:ident) => {
+        fn leases(&self) -> Option<&dyn $crate::Leases> {
+            self.$to.leases()
         }
     };
     (@ find $to:ident) => {

@@ -132,7 +132,7 @@ pub type Closed<'a> = BoxFuture<'a, ()>;
 pub trait Keyring: Send + Sync {
     /// Whether other processes may write its rows: what was read a moment ago need not stand any more.
     fn is_shared(&self) -> bool {
-        false
+        self.leases().is_some()
     }
 
     /// Reads rows by id, in the order asked for.

@@ -100,7 +100,7 @@ pub trait Leases: Send + Sync {
     fn nodes(&self) -> BoxFuture<'_, Result<Vec<Node>, KeyringError>>;
 
     /// Every lease, one for each bucket, in order.
-    fn leases(&self) -> BoxFuture<'_, Result<Vec<Lease>, KeyringError>>;
+    fn all(&self) -> BoxFuture<'_, Result<Vec<Lease>, KeyringError>>;
 
     /// Changes leases, each compare-and-set; answers for each, in order, whether it was made. A bucket stands in a group
     /// once. After an error nobody knows what was made; and after a lost connection a change that was made may be

@@ -8,8 +8,8 @@ use futures_util::future::BoxFuture;
 use storekeeper_model::{AppName, KeyId, KeyKind, Timestamp, UserName};
 
 use crate::{
-    AppRow, Count, Due, DueQuery, Expected, Keyring, KeyringError, Leases, Page, PageQuery, Record, Settled, WrappedRoot,
-    Write,
+    AppRow, Count, Due, DueQuery, Expected, Keyring, KeyringError, Leases, Page, PageQuery, Record, Settled,
+    WrappedRoot, Write,
 };
 
 mod lease;

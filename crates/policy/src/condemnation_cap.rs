@@ -49,6 +49,11 @@ impl CondemnationCap {
         allowed
     }
 
+    /// How many were taken on the day of `now`.
+    pub const fn taken_on(&self, now: Timestamp) -> u64 {
+        if now.day() > self.day { 0 } else { self.taken }
+    }
+
     /// How many were taken on the day of the last [`Self::try_take`].
     pub const fn taken(&self) -> u64 {
         self.taken

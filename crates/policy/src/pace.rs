@@ -25,6 +25,8 @@ pub struct Pace {
     rate: f64,
     rate_min: f64,
     rate_max: f64,
+    /// Which part of the whole rate is ours.
+    part: f64,
     tokens: f64,
     filled_at: Option<Timestamp>,
     held_back_at: Option<Timestamp>,
@@ -38,7 +40,17 @@ impl Pace {
         let rate_max = if max > 0.0 { max } else { RATE_MIN };
         let rate = if rate_max == f64::INFINITY { rate_max } else { positive(start).min(rate_max) };
         let rate_min = rate.min(RATE_MIN);
-        Self { rate, rate_min, rate_max, tokens: burst(rate), filled_at: None, held_back_at: None, slowed_at: None }
+        let part = 1.0;
+        Self {
+            rate,
+            rate_min,
+            rate_max,
+            part,
+            tokens: burst(rate),
+            filled_at: None,
+            held_back_at: None,
+            slowed_at: None,
+        }
     }
 
     /// Takes leave for one request.
@@ -85,6 +97,22 @@ impl Pace {
         self.rate = (self.rate / 2.0).max(self.rate_min);
     }
 
+    /// From here on this part of the whole rate is ours: others who ask the same host have the rest. 0 counts as very
+    /// little.
+    pub fn set_part(&mut self, part: f64, now: Timestamp) {
+        let part = if part > PART_MIN { part.min(1.0) } else { PART_MIN };
+        if self.is_off() || part == self.part {
+            return;
+        }
+        self.fill(now);
+        let factor = part / self.part;
+        self.rate_max *= factor;
+        self.rate_min = RATE_MIN.min(self.rate_max);
+        self.rate = (self.rate * factor).clamp(self.rate_min, self.rate_max);
+        self.tokens = self.tokens.min(burst(self.rate));
+        self.part = part;
+    }
+
     /// Requests per second at present; infinite when pacing is off.
     pub fn rate(&self) -> f64 {
         self.rate
@@ -118,6 +146,8 @@ fn positive(rate: f64) -> f64 {
 }
 
 const RATE_MIN: f64 = 0.1;
+/// One bucket of 4096.
+const PART_MIN: f64 = 1.0 / 4096.0;
 const BURST_SECONDS: f64 = 0.25;
 /// The share of `rate_max` that a second of success adds: from nothing to all in 100 seconds.
 const GROWTH: f64 = 0.01;
@@ -209,6 +239,28 @@ mod tests {
         let at = later(9000);
         assert_eq!(pace.take(at), Ok(()));
         assert!(pace.take(at).is_err());
+    }
+
+    #[test]
+    fn parts_make_up_the_whole() {
+        let mut parts = [(); 3].map(|()| Pace::new(30.0, 300.0));
+        for pace in &mut parts {
+            pace.set_part(1.0 / 3.0, NOW);
+            assert!((pace.rate() - 10.0).abs() < 1e-9, "{}", pace.rate());
+        }
+        let granted: u64 = parts.iter_mut().map(|pace| run(pace, NOW, 400)).sum();
+        assert!(parts.iter().all(|pace| (pace.rate() - 100.0).abs() < 1e-9));
+        let most = 300.0 * 400.0 * 1.01;
+        assert!(granted > 60_000 && (granted as f64) < most, "{granted}");
+        // Two are gone: what they had comes back.
+        let pace = &mut parts[0];
+        pace.set_part(0.5, later(400_000));
+        assert!((pace.rate() - 150.0).abs() < 1e-6, "{}", pace.rate());
+        pace.set_part(0.0, later(400_000));
+        assert!(pace.rate() > 0.0 && pace.rate() <= 0.1, "{}", pace.rate());
+        pace.set_part(1.0, later(400_000));
+        run(pace, later(400_000), 200);
+        assert!((pace.rate() - 300.0).abs() < 1e-6, "{}", pace.rate());
     }
 
     #[test]

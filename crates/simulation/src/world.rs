@@ -312,10 +312,12 @@ impl World {
                 let result = self.attempts.fetch_ticket(app, audience, credential).now_or_never();
                 (Duration::from_millis(50), Event::Ticket(ticket, result.expect("nothing waits")))
             }
-            Action::SaveApp(app, row) => match self.keyring.save_app(&row).now_or_never().expect("nothing waits") {
-                Ok(()) => return Ok(()),
-                Err(_) => (Duration::from_millis(2), Event::SaveFailed(app)),
-            },
+            Action::SaveApp(app, saving) => {
+                match self.keyring.save_app(&saving.row).now_or_never().expect("nothing waits") {
+                    Ok(()) => return Ok(()),
+                    Err(_) => (Duration::from_millis(2), Event::SaveFailed(app)),
+                }
+            }
             Action::Announce(announcement) => {
                 self.report.pauses += u64::from(matches!(announcement, Announcement::Paused { .. }));
                 self.report.skews += u64::from(matches!(announcement, Announcement::ClockSkewed { .. }));
@@ -500,5 +502,6 @@ fn keeper_config(seed: u64) -> KeeperConfig {
         limits: Limits::On,
         seed,
         accept_orphans: false,
+        node: storekeeper_keeper::NodeConfig::default(),
     }
 }

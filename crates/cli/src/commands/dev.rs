@@ -174,6 +174,7 @@ fn keeper_config(emulator: &Running, seed: u64) -> Result<KeeperConfig, CommandE
         limits: Limits::On,
         seed,
         accept_orphans: false,
+        node: storekeeper_keeper::NodeConfig::default(),
     })
 }
 

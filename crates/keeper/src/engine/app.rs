@@ -7,7 +7,7 @@ use storekeeper_keyring::{AppRow, Paused};
 use storekeeper_model::{AppName, ClientId, KeyId, KeyKind, Timestamp};
 use storekeeper_policy::{CondemnationCap, Guard, RenewalPolicy};
 
-use super::event::TicketIndex;
+use super::event::{Saving, TicketIndex};
 
 /// How often a paused app is probed, and how often witnesses are sought.
 pub(super) const PROBE_PAUSE: Duration = Duration::from_secs(300);
@@ -78,6 +78,14 @@ pub(super) struct App {
     pub(super) population: u64,
     /// Its row could not be saved; try again at this instant.
     pub(super) save_at: Option<Timestamp>,
+    /// The row as it was last saved or seen; another keeper may have changed it since.
+    seen: AppRow,
+    /// How many rows are on their way to be saved.
+    pub(super) saves: usize,
+    /// Another keeper cannot get tickets. Ours may work.
+    others_pause: Option<Paused>,
+    /// Our part of the population, and how many more condemnations that leaves us; `None` without other keepers.
+    part: Option<(f64, u64)>,
 }
 
 impl App {
@@ -90,6 +98,14 @@ impl App {
         population: u64,
         now: Timestamp,
     ) -> Self {
+        let seen = row.cloned().unwrap_or_else(|| AppRow {
+            name: name.clone(),
+            client_id: client_id.clone(),
+            paused: None,
+            evidence_since: Timestamp::MIN,
+            condemned_day: now.day(),
+            condemned: 0,
+        });
         let today = row.filter(|row| row.condemned_day == now.day());
         let cap = today.map_or_else(CondemnationCap::new, |row| CondemnationCap::restored(now, row.condemned));
         let paused = row.and_then(|row| row.paused.clone());
@@ -113,6 +129,10 @@ impl App {
             lifetimes: HashMap::new(),
             population,
             save_at: None,
+            seen,
+            saves: 0,
+            others_pause: None,
+            part: None,
         }
     }
 
@@ -121,11 +141,53 @@ impl App {
         AppRow {
             name: self.name.clone(),
             client_id: self.client_id.clone(),
-            paused: self.paused.clone(),
+            paused: self.paused.clone().or_else(|| self.others_pause.clone()),
             evidence_since: self.evidence_since,
             condemned_day: now.day(),
-            condemned: self.cap.taken(),
+            condemned: self.cap.taken_on(now),
         }
+    }
+
+    /// The row to be saved now, and what it was before.
+    pub(super) fn saving(&mut self, now: Timestamp) -> Saving {
+        self.saves += 1;
+        self.save_at = None;
+        let row = self.row(now);
+        Saving { seen: std::mem::replace(&mut self.seen, row.clone()), row }
+    }
+
+    /// Takes over what stands in the row: all keepers pause and resume together, but for credentials, which each has of
+    /// its own.
+    pub(super) fn adopt(&mut self, row: &AppRow, now: Timestamp) {
+        self.seen = row.clone();
+        self.evidence_since = self.evidence_since.max(row.evidence_since);
+        let condemned = if row.condemned_day == now.day() { row.condemned } else { 0 };
+        self.cap = CondemnationCap::restored(now, condemned);
+        if let Some((part, _)) = self.part {
+            self.share_cap(part, now);
+        }
+        let theirs = row.paused.as_ref().map(|paused| PauseReason::parse(&paused.reason));
+        self.others_pause = None;
+        match theirs {
+            Some(PauseReason::Credential) if self.reason != theirs => self.others_pause.clone_from(&row.paused),
+            None if self.reason == Some(PauseReason::Credential) => {}
+            _ if self.paused == row.paused => {}
+            None => {
+                (self.paused, self.reason, self.probe_at) = (None, None, None);
+                self.guard.clear();
+                self.awaiting_operator.clear();
+            }
+            Some(reason) => {
+                (self.paused, self.reason) = (row.paused.clone(), theirs);
+                self.probe_at = reason.is_probed().then(|| now + PROBE_PAUSE);
+            }
+        }
+    }
+
+    /// So much of the population is ours; of what may still be condemned today we may condemn as much.
+    pub(super) fn share_cap(&mut self, part: f64, now: Timestamp) {
+        let left = CondemnationCap::allowance(self.population).saturating_sub(self.cap.taken_on(now));
+        self.part = Some((part, (left as f64 * part) as u64));
     }
 
     /// Pauses, unless it is paused already; an operator's pause outranks every other. Returns whether anything changed.
@@ -168,7 +230,17 @@ impl App {
 
     /// Whether one more key may be condemned today.
     pub(super) fn may_condemn(&mut self, now: Timestamp) -> bool {
-        self.cap_lifted_on == Some(now.day()) || self.cap.try_take(now, self.population)
+        if self.cap_lifted_on == Some(now.day()) {
+            return true;
+        }
+        if self.part.is_some_and(|(_, left)| left == 0) {
+            return false;
+        }
+        let may = self.cap.try_take(now, self.population);
+        if let Some((_, left)) = &mut self.part {
+            *left -= u64::from(may);
+        }
+        may
     }
 
     /// Whether witnesses may be sought, which is not done for every single refusal.

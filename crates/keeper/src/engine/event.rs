@@ -7,6 +7,7 @@ use std::time::Duration;
 use storekeeper_keyring::{AppRow, Due, DueQuery, Record, SealedKey, Settled, Write};
 use storekeeper_model::{Audience, Fingerprint, KeyId, KeyKind, ServiceTicket, Timestamp};
 
+use crate::fleet::Share;
 use crate::view::KeyView;
 
 /// An app, by its place in the configuration.
@@ -57,6 +58,12 @@ pub enum Event {
     RereadFailed(KeyId),
     /// An app's row could not be saved.
     SaveFailed(AppIndex),
+    /// An app's row was saved so, beside what other keepers had changed in it.
+    AppSaved(AppIndex, Box<AppRow>),
+    /// So an app's row stands: another keeper may have changed it.
+    AppSeen(AppIndex, Box<AppRow>),
+    /// A beat was answered, or leases came or went.
+    Leases(Share),
     /// Somebody enrolled a key, or made one due, at this instant.
     Changed(Timestamp),
     /// Somebody wants this row renewed now.
@@ -110,7 +117,7 @@ pub enum Action {
     /// Read a row again; answer with [`Event::Reread`] or [`Event::RereadFailed`].
     Reread(KeyId),
     /// Save an app's row.
-    SaveApp(AppIndex, Box<AppRow>),
+    SaveApp(AppIndex, Box<Saving>),
     /// Make rows due now.
     Hasten(HashSet<KeyId>),
     /// Answer who asked for a renewal.
@@ -121,6 +128,15 @@ pub enum Action {
     ReplyOrder(Waiter, u64),
     /// Tell the world.
     Announce(Announcement),
+}
+
+/// What is to be saved of an app.
+#[derive(Debug, Clone)]
+pub struct Saving {
+    /// The row as it was saved or seen last.
+    pub seen: AppRow,
+    /// The row as it is to be.
+    pub row: AppRow,
 }
 
 /// One attempt to be made.
@@ -155,6 +171,21 @@ pub struct Finished {
     pub store_date: Option<Timestamp>,
 }
 
+impl Finished {
+    /// Nothing was sent: the row's lease is not ours for long enough.
+    pub fn unleased(call: Call) -> Self {
+        Self {
+            record: call.record,
+            subject: call.subject,
+            answer: Answer::Unleased,
+            status: None,
+            code: "unleased",
+            correlation_id: None,
+            store_date: None,
+        }
+    }
+}
+
 /// What an answer says about the key.
 #[derive(Debug)]
 pub enum Answer {
@@ -170,6 +201,8 @@ pub enum Answer {
     Silent(Silence),
     /// The sealed key cannot be opened, so nothing was sent.
     Unsealable,
+    /// The row's lease is not ours for long enough, so nothing was sent.
+    Unleased,
 }
 
 /// Why an answer says nothing about the key, as far as pace and breaker care.
@@ -203,6 +236,8 @@ pub enum Asked {
     Renewed(Box<KeyView>),
     /// The row changed meanwhile: read it again.
     Overtaken,
+    /// The row's lease is another keeper's.
+    Elsewhere,
     /// The app is paused.
     Paused(String),
     /// The Store said no.

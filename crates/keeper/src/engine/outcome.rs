@@ -25,6 +25,11 @@ impl Engine {
         let Some(app) = self.attempts.get(&finished.record.id).map(|attempt| attempt.app) else { return };
         self.report_to_line(app, &finished, now, actions);
         let told = Told::of(&finished);
+        let is_renewed = matches!(finished.answer, Answer::Renewed(_));
+        if matches!(finished.answer, Answer::Unleased) || !is_renewed && !self.holds(finished.record.id) {
+            // A successor is never thrown away; whatever else was learnt, the owner will learn by itself.
+            return self.leave_to_owner(finished.record.id, actions);
+        }
         let Finished { record, subject, answer, .. } = finished;
         if self.skewed && !matches!(answer, Answer::Renewed(_)) {
             // Nothing that was refused or missed is believed while one of the clocks is wrong.
@@ -39,7 +44,7 @@ impl Engine {
                 self.pause(app, PauseReason::InconsistentClientId, detail, now, actions);
                 self.release(record.id, &Asked::Paused(String::from("inconsistent_client_id")), actions);
             }
-            Answer::BadRequest | Answer::Unsealable => {
+            Answer::BadRequest | Answer::Unsealable | Answer::Unleased => {
                 let jitter = self.jitter();
                 let at =
                     storekeeper_policy::after_bad_request(now, tried(&record, subject).lifetime.expires_at(), jitter);
@@ -72,7 +77,7 @@ impl Engine {
                     breaker.on_success();
                 }
             }
-            Answer::Unsealable => {}
+            Answer::Unsealable | Answer::Unleased => {}
             Answer::Renewed(_) => {
                 pace.on_success(now);
                 breaker.on_success();
@@ -177,7 +182,11 @@ impl Engine {
         let attempt = self.attempts.get_mut(&record.id).expect("looked up by the caller");
         if attempt.refused_at.is_none() {
             attempt.refused_at = Some(now);
-            let candidate = Candidate::again(record, app, attempt.cause, subject);
+            if !self.may_try(record.id) {
+                return self.leave_to_owner(record.id, actions);
+            }
+            let cause = self.attempts[&record.id].cause;
+            let candidate = Candidate::again(record, app, cause, subject);
             let place = self.apps[app.0].ticket;
             self.fresh_waiting.entry(place).or_default().push(candidate);
             return;
@@ -249,7 +258,7 @@ impl Engine {
         record.state = State::Revoked { at: now, refused };
         record.next_attempt_at = record.newcomer.is_some().then_some(now);
         self.apps[app.0].awaiting_operator.remove(&record.id);
-        actions.push(Action::SaveApp(app, Box::new(self.apps[app.0].row(now))));
+        self.save_app(app, now, actions);
         actions.push(announce(KeyEvent::ReenrollRequired, app, &record, record.key.fingerprint, "revoked"));
         self.write(expected, record, OutcomeResult::Revoked, told, Some(Asked::Refused), now);
     }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use storekeeper_keyring::Record;
+use storekeeper_keyring::{AppRow, Record};
 use storekeeper_model::{ServiceTicket, Timestamp};
 
 use super::event::{Action, Announcement, AppIndex, Asked, Order, TicketFault, TicketIndex, Waiter};
 use super::line::Cause;
 use super::tickets::Demand;
-use super::{Engine, PauseReason};
+use super::{Engine, PauseReason, RETRY_PAUSE};
 
 /// The row to probe with: one that would tell most, which is a proven key that nothing is held against.
 pub(super) fn choose_probe(records: Vec<Record>) -> Option<Record> {
@@ -29,8 +29,13 @@ impl Engine {
         if !app.pause(reason, detail.clone(), now) {
             return;
         }
-        actions.push(Action::SaveApp(index, Box::new(app.row(now))));
+        self.save_app(index, now, actions);
         actions.push(Action::Announce(Announcement::Paused { app: index, reason: reason.as_str(), detail }));
+        self.release_paused(index, reason.as_str(), actions);
+    }
+
+    /// What waits for a paused app is given back.
+    fn release_paused(&mut self, index: AppIndex, reason: &str, actions: &mut Vec<Action>) {
         let mut released = Vec::new();
         for waiting in self.fresh_waiting.values_mut() {
             waiting.retain(|waiting| {
@@ -52,15 +57,52 @@ impl Engine {
             });
         }
         for id in released {
-            self.release(id, &Asked::Paused(reason.as_str().to_owned()), actions);
+            self.release(id, &Asked::Paused(reason.to_owned()), actions);
+        }
+    }
+
+    /// Has an app's row saved.
+    pub(super) fn save_app(&mut self, index: AppIndex, now: Timestamp, actions: &mut Vec<Action>) {
+        actions.push(Action::SaveApp(index, Box::new(self.apps[index.0].saving(now))));
+    }
+
+    /// It could not be: it is saved later.
+    pub(super) fn save_failed(&mut self, index: AppIndex, now: Timestamp) {
+        let app = &mut self.apps[index.0];
+        app.saves = app.saves.saturating_sub(1);
+        app.save_at = Some(now + RETRY_PAUSE);
+    }
+
+    /// It was, beside what others had changed.
+    pub(super) fn app_saved(&mut self, index: AppIndex, row: &AppRow, now: Timestamp) {
+        let app = &mut self.apps[index.0];
+        app.saves = app.saves.saturating_sub(1);
+        if app.saves == 0 && app.save_at.is_none() {
+            app.adopt(row, now);
+        }
+    }
+
+    /// Another keeper may have paused or resumed the app, or condemned some of its keys. While something of ours is on
+    /// its way into the row, what stands there is not the last word.
+    pub(super) fn app_seen(&mut self, index: AppIndex, row: &AppRow, now: Timestamp, actions: &mut Vec<Action>) {
+        let app = &mut self.apps[index.0];
+        if app.saves > 0 || app.save_at.is_some() {
+            return;
+        }
+        let was_paused = app.is_paused();
+        app.adopt(row, now);
+        if let Some(paused) = app.paused.as_ref().filter(|_| !was_paused) {
+            let reason = paused.reason.clone();
+            self.release_paused(index, &reason, actions);
+        } else if was_paused && !self.apps[index.0].is_paused() {
+            self.scanning.at = Some(now);
         }
     }
 
     /// Resumes an app and looks for what fell due meanwhile.
     pub(super) fn resume(&mut self, index: AppIndex, now: Timestamp, actions: &mut Vec<Action>) {
-        let app = &mut self.apps[index.0];
-        let Some(reason) = app.resume(now) else { return };
-        actions.push(Action::SaveApp(index, Box::new(app.row(now))));
+        let Some(reason) = self.apps[index.0].resume(now) else { return };
+        self.save_app(index, now, actions);
         actions.push(Action::Announce(Announcement::Resumed { app: index, reason }));
         self.scanning.at = Some(now);
     }
@@ -130,9 +172,8 @@ impl Engine {
                 }
             }
             Order::VoidEvidence => {
-                let app = &mut self.apps[index.0];
-                app.void_evidence(now);
-                actions.push(Action::SaveApp(index, Box::new(app.row(now))));
+                self.apps[index.0].void_evidence(now);
+                self.save_app(index, now, actions);
             }
         }
         actions.push(Action::ReplyOrder(waiter, concerned));

@@ -43,6 +43,9 @@ impl Engine {
             self.look_at(at.max(next));
         }
         for record in due.records {
+            if !self.may_try(record.id) {
+                continue;
+            }
             let Some(app) = self.names.get(&record.identity.app).copied() else { continue };
             if self.is_abandoned(app, &record, now) {
                 self.lay_aside(app, record);
@@ -65,6 +68,14 @@ impl Engine {
     /// Looks at everything at this instant, if not sooner. A scan under way may have missed what it is for.
     fn look_at(&mut self, at: Timestamp) {
         self.scanning.at = Some(self.scanning.at.map_or(at, |known| known.min(at)));
+    }
+
+    /// Other keepers may have made rows due that no scan has told of. While more is known to be due than was fetched,
+    /// they wait their turn.
+    pub(super) fn look_for_what_others_wrote(&mut self) {
+        if !self.scanning.under_way && self.lines.iter().all(|line| !line.more) {
+            self.lines.iter_mut().for_each(|line| line.more = true);
+        }
     }
 
     /// The last scan told when the next row falls due, and that is to come.
@@ -108,7 +119,8 @@ impl Engine {
 
     pub(super) fn scan_if_needed(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         let is_full = self.settling >= SETTLING_MAX || self.backing_off.len() >= SCAN_LIMIT;
-        if self.scanning.under_way || is_full || self.scanning.retry_at.is_some_and(|at| at > now) {
+        let waits = self.scanning.retry_at.is_some_and(|at| at > now);
+        if self.scanning.under_way || is_full || waits || self.has_nothing() {
             return;
         }
         let failed = self.scanning.retry_at.take().is_some();
@@ -133,10 +145,11 @@ impl Engine {
         let mut except = self.released.clone();
         except.extend(self.attempts.keys().copied());
         actions.push(Action::Scan(DueQuery {
-            until: self.scanning.until.unwrap_or(now + TICK),
+            until: self.scanning.until.map_or(now + TICK, |until| until.max(now)),
             impossible_after: now + BACKOFF_MAX,
             except,
             blocked,
+            buckets: self.starting(),
             limit: SCAN_LIMIT,
         }));
     }

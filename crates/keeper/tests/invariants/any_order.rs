@@ -203,7 +203,7 @@ impl Walk {
             Action::FindProbes(app, from) => self.searches.push(Search::Probes(app, from)),
             Action::FindWitnesses(app, except) => self.searches.push(Search::Witnesses(app, except)),
             Action::Reread(id) => self.searches.push(Search::Reread(id)),
-            Action::SaveApp(app, row) => self.searches.push(Search::Save(app, row)),
+            Action::SaveApp(app, saving) => self.searches.push(Search::Save(app, Box::new(saving.row))),
             Action::Hasten(_) => self.searches.push(Search::Hasten),
             Action::Reply(Waiter(number), asked) => {
                 assert!(self.waiting.remove(&number), "answered twice: {asked:?}");

@@ -7,6 +7,7 @@ mod condemnation;
 mod cost;
 mod destination;
 mod durable;
+mod fleet;
 mod guard;
 mod lifetime;
 mod newcomer;

@@ -102,7 +102,7 @@ async fn invariant_4_a_key_enrolled_while_its_predecessor_is_renewed_is_not_over
     world.rest().await;
     assert_eq!(world.served("ada").await, Fingerprint::of(&newer));
     assert_eq!(renewing.await.unwrap().unwrap().fingerprint, Fingerprint::of(&newer));
-    assert_eq!(world.metric("storekeeper_lease_lost_total").await, 1.0, "harmless, and counted");
+    assert_eq!(world.metric("storekeeper_outcomes_overtaken_total").await, 1.0, "harmless, and counted");
 }
 
 #[tokio::test]

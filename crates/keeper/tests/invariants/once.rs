@@ -48,11 +48,11 @@ async fn invariant_5_a_late_owners_write_changes_nothing() {
     assert_eq!((row.key_version, row.key.fingerprint), (2, first.fingerprint));
     let renewed = row.history.iter().filter(|outcome| outcome.result == OutcomeResult::Renewed).count();
     assert_eq!(renewed, 1, "one outcome");
-    let mut lost = world.metric("storekeeper_lease_lost_total").await;
+    let mut lost = world.metric("storekeeper_outcomes_overtaken_total").await;
     let text = late.metrics().await;
     lost += text
         .lines()
-        .find_map(|line| line.strip_prefix("storekeeper_lease_lost_total "))
+        .find_map(|line| line.strip_prefix("storekeeper_outcomes_overtaken_total "))
         .map_or(0.0, |n| n.parse().unwrap());
     assert_eq!(lost, 1.0, "harmless, and counted");
 }

@@ -44,7 +44,11 @@ pub(crate) fn keyring(options: &Options) -> (PostgresKeyring, Box<dyn Any>) {
         let url = match given {
             Some((url, admin_url)) => {
                 migrate(&admin_url).await.unwrap();
-                execute(&admin_url, "TRUNCATE key, population, app, root, node; UPDATE lease SET owner = NULL, term = 0").await;
+                execute(
+                    &admin_url,
+                    "TRUNCATE key, population, app, root, node; UPDATE lease SET owner = NULL, term = 0",
+                )
+                .await;
                 url
             }
             None => {

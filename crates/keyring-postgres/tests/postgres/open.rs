@@ -212,6 +212,7 @@ fn the_servers_clock_does_not_matter() {
                 impossible_after: now + YEARS,
                 except: Default::default(),
                 blocked: Vec::new(),
+                buckets: None,
                 limit: 10,
             };
             let early = keyring.due(query(now - std::time::Duration::from_millis(1))).await.unwrap();

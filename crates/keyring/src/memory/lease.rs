@@ -50,7 +50,7 @@ impl Leases for MemoryKeyring {
         self.answer(|inner| inner.shared.nodes.values().cloned().collect())
     }
 
-    fn leases(&self) -> BoxFuture<'_, Result<Vec<Lease>, KeyringError>> {
+    fn all(&self) -> BoxFuture<'_, Result<Vec<Lease>, KeyringError>> {
         self.answer(|inner| inner.shared.leases.clone())
     }
 

@@ -35,7 +35,7 @@ impl TestKeyring {
 }
 
 impl Keyring for TestKeyring {
-    delegate!(memory: is_shared, of_user, due, witnesses, page, count, note_used, apps, save_app, roots, add_root, close);
+    delegate!(memory: leases, of_user, due, witnesses, page, count, note_used, apps, save_app, roots, add_root, close);
 
     fn find<'a>(&'a self, ids: &'a [KeyId]) -> BoxFuture<'a, Result<Vec<Option<Record>>, KeyringError>> {
         assert!(!self.is(Mood::Buggy), "a bug that mentions a secret");

@@ -183,6 +183,7 @@ fn keeper_config() -> KeeperConfig {
         limits: Limits::Off,
         seed: 7,
         accept_orphans: false,
+        node: storekeeper_keeper::NodeConfig::default(),
     }
 }
 

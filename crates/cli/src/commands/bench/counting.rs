@@ -48,7 +48,7 @@ impl Counting {
 }
 
 impl Keyring for Counting {
-    delegate!(inner: is_shared, find, of_user, due, witnesses, page, count, note_used, apps, save_app, roots, add_root, close);
+    delegate!(inner: leases, find, of_user, due, witnesses, page, count, note_used, apps, save_app, roots, add_root, close);
 
     fn settle(&self, writes: Arc<Vec<Write>>) -> BoxFuture<'_, Result<Vec<Settled>, KeyringError>> {
         async move {

@@ -92,5 +92,6 @@ fn config(upstream: Endpoint) -> KeeperConfig {
         limits: Limits::Off,
         seed: 0,
         accept_orphans: false,
+        node: storekeeper_keeper::NodeConfig::default(),
     }
 }

@@ -100,7 +100,7 @@ impl HeldKeyring {
 }
 
 impl Keyring for HeldKeyring {
-    delegate!(memory: is_shared, of_user, witnesses, page, count, note_used, apps, save_app, roots, add_root, close);
+    delegate!(memory: leases, of_user, witnesses, page, count, note_used, apps, save_app, roots, add_root, close);
 
     fn due(&self, query: DueQuery) -> BoxFuture<'_, Result<Due, KeyringError>> {
         self.scans.fetch_add(1, Ordering::Relaxed);

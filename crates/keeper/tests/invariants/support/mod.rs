@@ -1,7 +1,9 @@
 //! A whole keeper over the memory keyring, on a clock that is moved, towards a Store that does as it is told.
 
 pub(crate) mod clock;
+pub(crate) mod fleet;
 pub(crate) mod keyring;
+pub(crate) mod link;
 pub(crate) mod mint;
 pub(crate) mod store;
 
@@ -71,6 +73,7 @@ pub(crate) fn config() -> KeeperConfig {
         limits: Limits::On,
         seed: 7,
         accept_orphans: false,
+        node: storekeeper_keeper::NodeConfig::default(),
     }
 }
 

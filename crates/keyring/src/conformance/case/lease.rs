@@ -35,7 +35,7 @@ async fn change(keyring: &dyn Keyring, changes: Vec<LeaseChange>) -> Vec<bool> {
 }
 
 async fn read(keyring: &dyn Keyring) -> Vec<Lease> {
-    leases(keyring).leases().await.expect("the keyring is available")
+    leases(keyring).all().await.expect("the keyring is available")
 }
 
 /// At first there is no node, and each bucket has a lease that is nobody's.

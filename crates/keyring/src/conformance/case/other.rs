@@ -69,8 +69,14 @@ pub async fn a_closed_keyring_is_unavailable(keyring: &dyn Keyring) {
     };
     let root = WrappedRoot { generation: 1, wrapped: Vec::new(), created_at: NOW };
     let write = crate::Write::Put { expected: crate::Expected::of(&record), record: Box::new(record.clone()) };
-    let query =
-        DueQuery { until: NOW, impossible_after: NOW, except: Default::default(), blocked: Vec::new(), buckets: None, limit: 1 };
+    let query = DueQuery {
+        until: NOW,
+        impossible_after: NOW,
+        except: Default::default(),
+        blocked: Vec::new(),
+        buckets: None,
+        limit: 1,
+    };
     let answers = [
         keyring.find(&[id]).await.map(drop),
         keyring.find(&[id; 1000]).await.map(drop),
