@@ -180,3 +180,27 @@ pub struct ClockState {
     /// Virtual seconds per real second; 0 when frozen.
     pub rate: f64,
 }
+
+/// A keeper that shares the keyring.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Node {
+    /// Made anew at each start.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// How many leases are its own.
+    pub leases: u64,
+    /// It gives its leases back and wants no others.
+    pub draining: bool,
+    /// Whether it is the one that answered.
+    pub answering: bool,
+}
+
+/// The keepers that share the keyring, and how the leases are spread over them.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Fleet {
+    /// In the order of their ids.
+    pub nodes: Vec<Node>,
+    /// How many leases are nobody's.
+    pub free: u64,
+}

@@ -8,9 +8,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use storekeeper_client::{HttpOptions, HttpTransport, Transport};
 use storekeeper_clock::Clock;
-use storekeeper_keeper::{AppConfig, CredentialSource, Keeper, KeeperConfig, Limits, StartError};
+use storekeeper_keeper::{AppConfig, CredentialSource, Keeper, KeeperConfig, Limits, NodeConfig, StartError};
 use storekeeper_keyring::seal::MasterKey;
-use storekeeper_keyring::{Keyring, KeyringError};
+use storekeeper_keyring::{Keyring, KeyringError, NodeId};
 use storekeeper_keyring_postgres::{Options, PostgresKeyring};
 use storekeeper_keyring_sqlite::SqliteKeyring;
 use storekeeper_server::{Caller, Plaintext, ServerConfig, TokenDigest};
@@ -88,7 +88,25 @@ pub fn keeper_config(config: &Config, seed: u64, accept_orphans: bool) -> Keeper
         limits: Limits::On,
         seed,
         accept_orphans,
+        node: NodeConfig::default(),
     }
+}
+
+/// Who this process is among those that share a keyring: a new id, and a name for people.
+pub fn node(name: Option<&str>) -> NodeConfig {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&seed().to_be_bytes());
+    id[8..].copy_from_slice(&seed().to_be_bytes());
+    let of_process = || format!("{}:{}", machine(), std::process::id());
+    let name = name.map_or_else(of_process, str::to_owned);
+    NodeConfig { id: NodeId::from_bytes(id), name, ..NodeConfig::default() }
+}
+
+/// What the machine, or the container, is called.
+fn machine() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { String::from("keeper") } else { name.to_owned() }
 }
 
 fn app(app: &config::App) -> AppConfig {

@@ -34,7 +34,6 @@ pub enum Code {
     ShuttingDown,
     MinTtlTooLong,
     NodeUnknown,
-    NodeAmbiguous,
     NodeAlone,
 }
 
@@ -66,7 +65,6 @@ impl Code {
             Self::ShuttingDown => "shutting_down",
             Self::MinTtlTooLong => "min_ttl_too_long",
             Self::NodeUnknown => "node_unknown",
-            Self::NodeAmbiguous => "node_ambiguous",
             Self::NodeAlone => "node_alone",
         }
     }
@@ -326,8 +324,7 @@ impl NodeError {
     /// The stable word.
     pub const fn code(&self) -> Code {
         match self {
-            Self::Unknown => Code::NodeUnknown,
-            Self::Ambiguous => Code::NodeAmbiguous,
+            Self::Unknown | Self::Ambiguous => Code::NodeUnknown,
             Self::Alone => Code::NodeAlone,
             Self::Keyring(_) => Code::KeyringUnavailable,
         }

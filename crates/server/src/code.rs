@@ -78,6 +78,8 @@ impl ProblemCode {
             Code::ClockSkewed => &CLOCK_SKEWED,
             Code::ShuttingDown => &SHUTTING_DOWN,
             Code::MinTtlTooLong => &MIN_TTL_TOO_LONG,
+            Code::NodeUnknown => &NODE_UNKNOWN,
+            Code::NodeAlone => &NODE_ALONE,
         }
     }
 }
@@ -115,10 +117,12 @@ table! {
     APP_UNKNOWN = "app_unknown" 404 Caller None, "no app of this name is configured";
     KIND_UNKNOWN = "kind_unknown" 404 Caller None, "a key's kind is collections or purchase";
     AUDIENCE_UNKNOWN = "audience_unknown" 404 Caller None, "a ticket is for service, collections or purchase";
+    NODE_UNKNOWN = "node_unknown" 404 Caller None, "no node of this id or name, or several, share the keyring";
     KEY_NOT_FOUND = "key_not_found" 404 Caller None, "no key is enrolled under this name";
     METHOD_NOT_ALLOWED = "method_not_allowed" 405 Caller None, "the route does not know this method";
     REQUEST_TIMEOUT = "request_timeout" 408 Caller None, "the body did not arrive in time";
     KEY_OLDER = "key_older" 409 Caller None, "a key issued later is held";
+    NODE_ALONE = "node_alone" 409 Caller None, "one keeper alone holds the keyring";
     KEY_REVOKED = "key_revoked" 410 User None, "the Store refuses this key for good";
     KEY_LAPSED = "key_lapsed" 410 User None, "the key expired before it could be renewed";
     KEY_TOO_LARGE = "key_too_large" 413 Caller None, "the key is longer than 16 KiB";

@@ -13,6 +13,7 @@ pub mod code;
 pub mod config;
 mod drain;
 mod edge;
+mod fleet;
 mod front;
 mod health;
 pub mod keys;

@@ -234,6 +234,7 @@ const ORDER: &[&ProblemCode] = &[&code::KEYRING_UNAVAILABLE, &code::SHUTTING_DOW
 /// A batch says everything about a line in its line; these come before it begins.
 const BATCH: &[&ProblemCode] = &[&code::FORBIDDEN, &code::QUERY_INVALID, &code::MEDIA_TYPE_UNSUPPORTED];
 const LIST: &[&ProblemCode] = &[&code::FORBIDDEN, &code::APP_UNKNOWN, &code::QUERY_INVALID, &code::KEYRING_UNAVAILABLE];
+const NODE: &[&ProblemCode] = &[&code::PATH_INVALID, &code::NODE_UNKNOWN, &code::NODE_ALONE];
 const STATS: &[&ProblemCode] = &[&code::FORBIDDEN, &code::QUERY_INVALID, &code::KEYRING_UNAVAILABLE];
 
 fn contract(operation_id: &str) -> Contract {
@@ -264,6 +265,8 @@ fn contract(operation_id: &str) -> Contract {
             codes: [APP, TICKET].concat(),
             ..scoped(Scope::TicketClient, &[], &[])
         },
+        "list_nodes" | "list_leases" => scoped(Scope::Admin, &[], &[STATS]),
+        "drain_node" => scoped(Scope::Admin, &[], &[STATS, NODE]),
         "pause_app" | "acquit_app" => scoped(Scope::Admin, &[], &[APP, ORDER]),
         "resume_app" => Contract { may_be_empty: true, ..scoped(Scope::Admin, &[], &[APP, ORDER, TEXT]) },
         "scrape" => scoped(Scope::MetricsRead, &[], &[&[&code::FORBIDDEN, &code::QUERY_INVALID]]),

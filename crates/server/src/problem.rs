@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
-use storekeeper_keeper::{EnrollError, OrderError, ReadError, RenewError, TicketError};
+use storekeeper_keeper::{EnrollError, NodeError, OrderError, ReadError, RenewError, TicketError};
 use storekeeper_keyring::KeyringError;
 use storekeeper_model::IdentityError;
 use utoipa::ToSchema;
@@ -257,6 +257,15 @@ impl From<OrderError> for Problem {
     fn from(error: OrderError) -> Self {
         match &error {
             OrderError::Keyring(error) => keyring_problem(error),
+            _ => Self::new(ProblemCode::of(error.code()), error.to_string()),
+        }
+    }
+}
+
+impl From<NodeError> for Problem {
+    fn from(error: NodeError) -> Self {
+        match &error {
+            NodeError::Keyring(error) => keyring_problem(error),
             _ => Self::new(ProblemCode::of(error.code()), error.to_string()),
         }
     }

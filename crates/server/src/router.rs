@@ -13,7 +13,7 @@ use crate::front::Front;
 use crate::metrics::Listener;
 use crate::openapi;
 use crate::problem::Problem;
-use crate::{batch_enroll, batch_get, health, keys, metrics, orders, population, tickets};
+use crate::{batch_enroll, batch_get, fleet, health, keys, metrics, orders, population, tickets};
 
 /// What the data listener serves, for backends.
 pub fn data_service(api: &Api) -> Front {
@@ -48,6 +48,9 @@ pub(crate) fn admin_routes() -> OpenApiRouter<Api> {
         .routes(routes!(orders::pause))
         .routes(routes!(orders::resume))
         .routes(routes!(orders::acquit))
+        .routes(routes!(fleet::nodes))
+        .routes(routes!(fleet::leases))
+        .routes(routes!(fleet::drain))
 }
 
 fn finish(api: &Api, listener: Listener, routes: Router<Api>) -> Front {

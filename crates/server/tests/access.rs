@@ -118,6 +118,8 @@ async fn one_scope_opens_its_routes_only() {
         assert_eq!(may(scope, Method::GET, "/v1/apps/mygame/tickets/purchase").await, scope == Scope::TicketClient);
         assert_eq!(may(scope, Method::GET, "/metrics").await, scope == Scope::MetricsRead);
         assert_eq!(may(scope, Method::POST, "/v1/admin/apps/mygame/acquit").await, scope == Scope::Admin);
+        assert_eq!(may(scope, Method::GET, "/v1/admin/leases").await, scope == Scope::Admin);
+        assert_eq!(may(scope, Method::POST, "/v1/admin/nodes/keeper/drain").await, scope == Scope::Admin);
     }
 }
 

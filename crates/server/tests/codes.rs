@@ -83,6 +83,9 @@ async fn path_codes(seen: &mut Seen) {
     allowed.sort_unstable();
     assert_eq!(allowed, ["DELETE", "GET", "HEAD", "PUT"]);
     seen.check(&wrong, "method_not_allowed");
+    let drain = async |node: &str| world.admin(Method::POST, &format!("/v1/admin/nodes/{node}/drain"), "").await;
+    seen.check(&drain("nobody").await, "node_unknown");
+    seen.check(&drain("keeper").await, "node_alone");
     seen.check(&world.get("/v1/keys:enroll").await, "method_not_allowed");
 }
 

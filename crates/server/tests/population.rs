@@ -140,6 +140,18 @@ async fn operators_pause_resume_and_acquit() {
 }
 
 #[tokio::test]
+async fn a_keeper_that_shares_with_nobody_is_the_one_node() {
+    let world = World::new().await;
+    let me = json!({"id": "0".repeat(32), "name": "keeper", "leases": 4096, "draining": false, "answering": true});
+    let nodes = world.admin(Method::GET, "/v1/admin/nodes", "").await.json();
+    assert_eq!(nodes, json!({"nodes": [me], "free": 0}));
+    let leases = world.admin(Method::GET, "/v1/admin/leases", "").await.json();
+    assert_eq!((&leases["nodes"], &leases["free"]), (&nodes["nodes"], &nodes["free"]));
+    assert_eq!(leases["leases"].as_array().unwrap().len(), 4096);
+    assert_eq!(leases["leases"][17], json!({"bucket": 17, "node": "0".repeat(32), "term": 0}));
+}
+
+#[tokio::test]
 async fn health_tells_when_nothing_can_be_served() {
     let world = World::new().await;
     let ready = async || {

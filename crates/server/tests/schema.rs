@@ -104,6 +104,9 @@ async fn every_answer_fits_its_schema() {
         document.check_answer("post", &format!("/v1/admin/apps/{{app}}/{order}"), 200, &answer.json());
         document.check_answer("get", "/v1/stats", 200, &world.get("/v1/stats").await.json());
     }
+    for list in ["/v1/admin/nodes", "/v1/admin/leases"] {
+        document.check_answer("get", list, 200, &world.admin(Method::GET, list, "").await.json());
+    }
     let purchase = Mint { kind: KeyKind::Purchase, ..Mint::default() }.jwt();
     let lines = format!("{}\nbad\n", json!({"app": "mygame", "user": "a", "key": purchase}));
     for line in world.post("/v1/keys:enroll", lines).await.lines() {

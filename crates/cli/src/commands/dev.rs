@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use storekeeper_client::{Endpoint, EntraVersion};
 use storekeeper_emulator::{DEV_CLIENT_ID, DEV_CLIENT_SECRET, DEV_TENANT_ID, MintKey, Running};
-use storekeeper_keeper::{AppConfig, EnrollRequest, FixedSecret, Keeper, KeeperConfig, Limits, ReadError, UserClaim};
+use storekeeper_keeper::{AppConfig, EnrollRequest, FixedSecret, Keeper, KeeperConfig, Limits, NodeConfig, ReadError, UserClaim};
 use storekeeper_keyring::seal::MasterKey;
 use storekeeper_model::{AppName, ClientId, Identity, KeyKind, Secret, Slot, UserName};
 use storekeeper_policy::RenewalPolicy;
@@ -174,7 +174,7 @@ fn keeper_config(emulator: &Running, seed: u64) -> Result<KeeperConfig, CommandE
         limits: Limits::On,
         seed,
         accept_orphans: false,
-        node: storekeeper_keeper::NodeConfig::default(),
+        node: NodeConfig::default(),
     })
 }
 

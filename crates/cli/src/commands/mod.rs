@@ -10,6 +10,8 @@ pub mod emulate;
 pub mod fault;
 pub mod init;
 pub mod key;
+pub mod lease;
+pub mod node;
 pub mod serve;
 pub mod status;
 pub mod store;
@@ -67,6 +69,8 @@ enum Command {
     Init(init::Init),
     Key(key::Key),
     App(app::App),
+    Node(node::Node),
+    Lease(lease::Lease),
     Status(status::Status),
     Clock(clock::Clock),
     Fault(fault::Fault),
@@ -103,6 +107,8 @@ impl CommandLine {
             Command::Init(init) => init.run(environment, format).await,
             Command::Key(key) => key.run(environment, format).await,
             Command::App(app) => app.run(format).await,
+            Command::Node(node) => node.run(format).await,
+            Command::Lease(lease) => lease.run(format).await,
             Command::Status(status) => status.run(format).await,
             Command::Clock(clock) => clock.run(format).await,
             Command::Fault(fault) => fault.run(format).await,

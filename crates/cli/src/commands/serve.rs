@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use storekeeper_clock::SystemClock;
+use storekeeper_keeper::KeeperConfig;
 use storekeeper_server::Server;
 
 use crate::compose;
@@ -32,6 +33,9 @@ pub struct Serve {
     /// Start although the keyring holds keys of an app that is not configured, or whose client ID changed
     #[arg(long)]
     accept_orphans: bool,
+    /// What people call this keeper where several share a keyring; else the machine and the process
+    #[arg(long, value_name = "NAME")]
+    node_name: Option<String>,
     /// Certificates to trust besides the platform's, as a PEM file: the emulator's CA
     #[arg(long, value_name = "FILE")]
     extra_ca: Option<PathBuf>,
@@ -52,9 +56,10 @@ impl Serve {
             config.server.allow(address).map_err(|error| CommandError::new(Exit::Usage, error))?;
         }
         let extra_ca = self.extra_ca.as_ref().map(read).transpose()?;
+        let node = compose::node(self.node_name.as_deref());
         let keyring = compose::open_keyring(&config.keyring).await?;
         let keeper = compose::start_keeper(
-            compose::keeper_config(&config, compose::seed(), self.accept_orphans),
+            KeeperConfig { node, ..compose::keeper_config(&config, compose::seed(), self.accept_orphans) },
             keyring,
             &compose::master_key(&config),
             compose::transport(extra_ca)?,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use storekeeper_client::{Endpoint, EntraVersion};
 use storekeeper_clock::{Clock, SystemClock};
 use storekeeper_emulator::{DEV_CLIENT_ID, DEV_CLIENT_SECRET, DEV_TENANT_ID};
-use storekeeper_keeper::{AppConfig, FixedSecret, Keeper, KeeperConfig, Limits, UserClaim};
+use storekeeper_keeper::{AppConfig, FixedSecret, Keeper, KeeperConfig, Limits, NodeConfig, UserClaim};
 use storekeeper_keyring::Keyring;
 use storekeeper_model::{AppName, ClientId, Secret};
 use storekeeper_policy::RenewalPolicy;
@@ -92,6 +92,6 @@ fn config(upstream: Endpoint) -> KeeperConfig {
         limits: Limits::Off,
         seed: 0,
         accept_orphans: false,
-        node: storekeeper_keeper::NodeConfig::default(),
+        node: NodeConfig::default(),
     }
 }
