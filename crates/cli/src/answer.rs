@@ -37,6 +37,9 @@ pub struct Key {
     /// The fingerprint of a newer key that waits until the Store has accepted it.
     #[serde(default)]
     pub newcomer: Option<String>,
+    /// Whether its renewals are another keeper's now.
+    #[serde(default)]
+    pub handed_over: bool,
 }
 
 /// A key with its text.
@@ -123,6 +126,9 @@ pub struct AppStats {
     /// Active keys older than the policy's deadline.
     #[serde(default)]
     pub past_deadline: u64,
+    /// Keys whose renewals are another keeper's now.
+    #[serde(default)]
+    pub handed_over: u64,
     /// Keys that wait for `app resume --condemn`.
     #[serde(default)]
     pub awaiting_operator: u64,
@@ -159,6 +165,9 @@ pub struct Order {
     /// How many keys are active again.
     #[serde(default)]
     pub acquitted: Option<u64>,
+    /// How many keys that were handed over are renewed here again.
+    #[serde(default)]
+    pub reclaimed: Option<u64>,
 }
 
 impl Stats {

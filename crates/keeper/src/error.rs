@@ -21,6 +21,9 @@ pub enum Code {
     KeyOlder,
     KeyRevoked,
     KeyLapsed,
+    KeyHandedOver,
+    KeyAltered,
+    KeyChanged,
     KeyExpired,
     KeyNotYetValid,
     AppPaused,
@@ -52,6 +55,9 @@ impl Code {
             Self::KeyOlder => "key_older",
             Self::KeyRevoked => "key_revoked",
             Self::KeyLapsed => "key_lapsed",
+            Self::KeyHandedOver => "key_handed_over",
+            Self::KeyAltered => "key_altered",
+            Self::KeyChanged => "key_changed",
             Self::KeyExpired => "key_expired",
             Self::KeyNotYetValid => "key_not_yet_valid",
             Self::AppPaused => "app_paused",
@@ -100,6 +106,9 @@ pub enum EnrollError {
     /// This very key has expired in our hands.
     #[error("this very key has expired: the player has to mint a new one")]
     Lapsed,
+    /// The fingerprint that came with it is another key's.
+    #[error("the key is not the one whose fingerprint came with it: the line was damaged on its way")]
+    Altered,
     /// Its `exp` has passed.
     #[error("the key expired at {expires_at}: the player has to mint a new one")]
     Expired {
@@ -140,6 +149,7 @@ impl EnrollError {
             Self::Older => Code::KeyOlder,
             Self::Revoked => Code::KeyRevoked,
             Self::Lapsed => Code::KeyLapsed,
+            Self::Altered => Code::KeyAltered,
             Self::Expired { .. } => Code::KeyExpired,
             Self::NotYetValid { .. } => Code::KeyNotYetValid,
             Self::ClockSkewed => Code::ClockSkewed,
@@ -165,6 +175,9 @@ pub enum ReadError {
     /// Expired before we renewed it.
     #[error("this key expired before it could be renewed: the player has to mint a new one")]
     Lapsed,
+    /// Its renewals are another keeper's now, and so is its successor.
+    #[error("this key was handed over to another keeper, which renews it: ask that one")]
+    HandedOver,
     /// It has expired by our clock, but our clock and the Store's disagree.
     #[error("our clock and the Store's differ by more than five minutes: whether this key has expired cannot be said")]
     ClockSkewed,
@@ -183,6 +196,7 @@ impl ReadError {
             Self::AppUnknown => Code::AppUnknown,
             Self::NotFound => Code::KeyNotFound,
             Self::Revoked => Code::KeyRevoked,
+            Self::HandedOver => Code::KeyHandedOver,
             Self::Lapsed => Code::KeyLapsed,
             Self::ClockSkewed => Code::ClockSkewed,
             Self::MinTtlTooLong => Code::MinTtlTooLong,
@@ -265,6 +279,31 @@ impl TicketError {
             Self::Refused { .. } => Code::TicketRefused,
             Self::Unavailable { .. } => Code::TicketUnavailable,
             Self::ShuttingDown => Code::ShuttingDown,
+        }
+    }
+}
+
+/// Why a key was not marked as handed over.
+#[derive(Debug, thiserror::Error)]
+pub enum HandOverError {
+    /// No row.
+    #[error("no key is enrolled under this name")]
+    NotFound,
+    /// The row is not as it was exported.
+    #[error("the key has changed since it was exported: export it again")]
+    Changed,
+    /// The keyring could not make it durable.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+}
+
+impl HandOverError {
+    /// The stable word.
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::NotFound => Code::KeyNotFound,
+            Self::Changed => Code::KeyChanged,
+            Self::Keyring(_) => Code::KeyringUnavailable,
         }
     }
 }

@@ -1,5 +1,5 @@
 //! `Fleet`: which buckets are this node's. A state machine `(event, elapsed) -> actions`, where `elapsed` is this node's own
-//! clock that never steps; the rules and why they are safe stand in docs/decisions/0008-leases.md.
+//! clock that never steps; the rules and why they are safe stand in docs/decisions/0009-leases.md.
 
 mod app_row;
 mod plan;

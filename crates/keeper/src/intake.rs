@@ -14,6 +14,7 @@ use storekeeper_policy::{Enrollment, HeldKey, NewKey, Standing};
 
 use crate::config::{AppConfig, UserClaim};
 use crate::error::EnrollError;
+use crate::import::{Facts, ImportRequest};
 use crate::view::{EnrollOutcome, EnrollRequest, Enrolled, KeyView};
 
 /// A row that many callers write at once is tried this often.
@@ -47,6 +48,8 @@ struct Checked {
     id: KeyId,
     identity: Identity,
     key: StoreIdKey,
+    /// What another keeper knew of it.
+    facts: Option<Facts>,
 }
 
 /// What is to be done for one key.
@@ -72,10 +75,34 @@ impl Intake<'_> {
         now: Timestamp,
         clock: OurClock,
     ) -> (Vec<Result<Enrolled, EnrollError>>, Option<Timestamp>) {
+        self.take_in(requests.into_iter().map(|request| self.check(request)).collect(), now, clock).await
+    }
+
+    /// The same for keys that another keeper has kept.
+    pub(crate) async fn import_by(
+        &self,
+        requests: Vec<ImportRequest>,
+        now: Timestamp,
+        clock: OurClock,
+    ) -> (Vec<Result<Enrolled, EnrollError>>, Option<Timestamp>) {
+        let check = |ImportRequest { request, facts }| {
+            let checked = self.check(request)?;
+            let facts = Facts::check(facts, &checked.key)?;
+            Ok(Checked { facts: Some(facts), ..checked })
+        };
+        self.take_in(requests.into_iter().map(check).collect(), now, clock).await
+    }
+
+    async fn take_in(
+        &self,
+        requests: Vec<Result<Checked, EnrollError>>,
+        now: Timestamp,
+        clock: OurClock,
+    ) -> (Vec<Result<Enrolled, EnrollError>>, Option<Timestamp>) {
         let mut answers: Vec<Option<Result<Enrolled, EnrollError>>> = Vec::with_capacity(requests.len());
         let mut open: Vec<(usize, Checked)> = Vec::with_capacity(requests.len());
-        for (place, request) in requests.into_iter().enumerate() {
-            match self.check(request) {
+        for (place, checked) in requests.into_iter().enumerate() {
+            match checked {
                 Ok(checked) => {
                     open.push((place, checked));
                     answers.push(None);
@@ -117,7 +144,7 @@ impl Intake<'_> {
             return Err(EnrollError::WrongUser);
         }
         let identity = Identity { app: request.app, user: request.user, slot: request.slot, kind: key.kind() };
-        Ok(Checked { id: identity.key_id(), identity, key })
+        Ok(Checked { id: identity.key_id(), identity, key, facts: None })
     }
 
     /// Reads the rows, decides, writes. Returns those whose row changed meanwhile.
@@ -176,15 +203,19 @@ impl Intake<'_> {
                 sound => sound,
             };
         }
+        if let Some(facts) = &checked.facts {
+            verdict = facts.verdict(verdict, row.is_some());
+        }
+        let version = |next| checked.facts.as_ref().map_or(next, |facts| facts.key_version(next));
         let answer = |record: &Record, outcome| Enrolled { outcome, fingerprint, view: KeyView::of(record, now) };
         let (record, expected, outcome) = match (verdict, row) {
             (Enrollment::Known, Some(row)) => return Step::Answer(Ok(answer(&row, EnrollOutcome::Known))),
             (Enrollment::New, row) => {
                 let expected = row.as_ref().map_or(Expected::Absent, Expected::of);
-                (self.fresh(checked, Revision::first(now), 1, now), expected, EnrollOutcome::New)
+                (self.fresh(checked, Revision::first(now), version(1), now), expected, EnrollOutcome::New)
             }
             (Enrollment::Replace, Some(row)) => {
-                let mut record = self.fresh(checked, row.revision.next(), row.key_version + 1, now);
+                let mut record = self.fresh(checked, row.revision.next(), version(row.key_version + 1), now);
                 record.history = row.history.iter().chain(record.history.iter()).collect();
                 (record, Expected::of(&row), EnrollOutcome::Replaced)
             }
@@ -199,14 +230,14 @@ impl Intake<'_> {
 
     /// A row that holds nothing but this key.
     fn fresh(&self, checked: &Checked, revision: Revision, key_version: u32, now: Timestamp) -> Record {
-        let Checked { id, identity, key } = checked;
+        let Checked { id, identity, key, facts } = checked;
         let sealed = self.sealer.seal(identity, *id, Role::Held, key_version, key.jwt());
         let policy = &self.apps[&identity.app].policy;
         // A key without usable times is due at once, by whatever clock: its successor will know better.
         let renew_at = storekeeper_policy::renew_at(policy, *id, key.lifetime());
         let mut history = History::default();
         history.push(outcome(OutcomeResult::Enrolled, now));
-        Record {
+        let mut record = Record {
             id: *id,
             identity: identity.clone(),
             revision,
@@ -220,12 +251,16 @@ impl Intake<'_> {
             history,
             last_used_day: Some(now.day()),
             newcomer: None,
+        };
+        if let Some(facts) = facts {
+            facts.apply(&mut record, self.sealer, now);
         }
+        record
     }
 
     /// The row with this key waiting beside the held one, due at once.
     fn beside(&self, checked: &Checked, mut row: Record, now: Timestamp) -> Record {
-        let Checked { id, identity, key } = checked;
+        let Checked { id, identity, key, .. } = checked;
         let sealed = self.sealer.seal(identity, *id, Role::Newcomer, NEWCOMER_VERSION, key.jwt());
         row.revision = row.revision.next();
         row.enrolled = key.fingerprint();

@@ -46,9 +46,9 @@ pub struct Keeper {
 pub(crate) struct Inner {
     pub(crate) config: Arc<KeeperConfig>,
     pub(crate) names: Vec<AppName>,
-    apps: BTreeMap<AppName, AppConfig>,
+    pub(crate) apps: BTreeMap<AppName, AppConfig>,
     pub(crate) index: BTreeMap<AppName, AppIndex>,
-    sealer: Arc<Sealer>,
+    pub(crate) sealer: Arc<Sealer>,
     pub(crate) tools: Arc<Tools>,
     pub(crate) postbox: Postbox,
     shell: Mutex<Option<JoinHandle<()>>>,
@@ -189,6 +189,9 @@ impl Keeper {
     pub async fn renew(&self, identity: &Identity) -> Result<KeyView, RenewError> {
         let record = self.read(identity).await?;
         self.check_alive(&record)?;
+        if record.is_handed_over() {
+            return Err(ReadError::HandedOver.into());
+        }
         let until = self.clock().now() + ASKED_MAX;
         let (reply, asked) = oneshot::channel();
         self.inner.postbox.send(Message::Ask(Box::new(Record::clone(&record)), reply));
@@ -348,6 +351,7 @@ impl Keeper {
         match storekeeper_policy::standing(record.state.is_revoked(), record.key.lifetime.expires_at(), now) {
             Standing::Active => Ok(()),
             Standing::Revoked => Err(ReadError::Revoked),
+            Standing::Lapsed if record.is_handed_over() => Err(ReadError::HandedOver),
             Standing::Lapsed if self.inner.tools.doubts_clock() => Err(ReadError::ClockSkewed),
             Standing::Lapsed => Err(ReadError::Lapsed),
         }

@@ -11,6 +11,7 @@ pub mod error;
 mod events;
 mod fleet;
 mod holding;
+mod import;
 pub mod intake;
 pub mod keeper;
 mod metrics;
@@ -21,16 +22,19 @@ mod saver;
 mod shell;
 mod start;
 mod store_time;
+mod transfer;
 pub mod view;
 
 pub use config::{AppConfig, CredentialSource, FixedSecret, KeeperConfig, Limits, NodeConfig, UserClaim};
-pub use error::{Code, EnrollError, NodeError, OrderError, ReadError, RenewError, TicketError};
+pub use error::{Code, EnrollError, HandOverError, NodeError, OrderError, ReadError, RenewError, TicketError};
 pub use fleet::{LeaseTimes, Share};
+pub use import::{ImportFacts, ImportRequest};
 pub use keeper::Keeper;
 pub use nodes::{LeaseView, NodeView};
 pub use shell::probes;
 pub use start::StartError;
 pub use storekeeper_policy::Standing;
+pub use transfer::{ExportCursor, ExportPage, ExportQuery, ExportedKey, HandOver, UnknownCursor};
 pub use view::{
     AppStats, EnrollOutcome, EnrollRequest, Enrolled, KeyPage, KeyView, KindStats, ListQuery, LiveKey, SignedSpan,
     Stats, TicketView,

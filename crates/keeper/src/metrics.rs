@@ -107,6 +107,7 @@ pub(crate) struct Metrics {
     refused: Family<AppKindLabels, Gauge>,
     unproven: Family<AppKindLabels, Gauge>,
     past_deadline: Family<AppKindLabels, Gauge>,
+    handed_over: Family<AppKindLabels, Gauge>,
     due_backlog: Family<AppKindLabels, Gauge>,
     paused: Family<PausedLabels, Gauge>,
     pace: Family<LineLabels, Float>,
@@ -138,6 +139,7 @@ impl Metrics {
             refused: Family::default(),
             unproven: Family::default(),
             past_deadline: Family::default(),
+            handed_over: Family::default(),
             due_backlog: Family::default(),
             paused: Family::default(),
             pace: Family::default(),
@@ -181,6 +183,7 @@ impl Metrics {
         registry.register("keys_refused", "Active keys with a refusal held against them", self.refused.clone());
         registry.register("keys_unproven", "Keys the Store has never renewed", self.unproven.clone());
         registry.register("keys_past_deadline", "Active keys older than the deadline", self.past_deadline.clone());
+        registry.register("keys_handed_over", "Keys whose renewals are another keeper's now", self.handed_over.clone());
         registry.register("due_backlog", "Active keys past their moment", self.due_backlog.clone());
         registry.register("app_paused", "1 while the app's keys are not renewed, by reason", self.paused.clone());
         registry.register("upstream_pace", "Renewals per second asked for at most", self.pace.clone());
@@ -278,6 +281,7 @@ impl Metrics {
                 self.refused.get_or_create(&labels).set(signed(counts.refused));
                 self.unproven.get_or_create(&labels).set(signed(counts.unproven));
                 self.past_deadline.get_or_create(&labels).set(signed(counts.past_deadline));
+                self.handed_over.get_or_create(&labels).set(signed(counts.handed_over));
                 self.due_backlog.get_or_create(&labels).set(signed(counts.due_backlog));
             }
         }

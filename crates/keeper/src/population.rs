@@ -73,6 +73,7 @@ impl Keeper {
                     unproven: count.unproven,
                     due_backlog: count.due_backlog,
                     past_deadline: count.past_deadline,
+                    handed_over: count.handed_over,
                 });
                 (kind, stats)
             });

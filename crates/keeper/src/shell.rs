@@ -432,6 +432,7 @@ pub(crate) async fn hasten(tools: &Tools, ids: Vec<KeyId>, used_on: Option<i64>)
     let writes: Vec<Write> = rows
         .into_iter()
         .flatten()
+        .filter(|record| !record.is_handed_over())
         .map(|mut record| {
             let expected = Expected::of(&record);
             record.revision = record.revision.next();

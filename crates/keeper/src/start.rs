@@ -64,7 +64,7 @@ pub(crate) async fn check_apps(
     let mut rows = keyring.apps().await?;
     let mut populations: BTreeMap<AppName, u64> = BTreeMap::new();
     for count in keyring.count(now, &[]).await? {
-        *populations.entry(count.app).or_default() += count.active + count.revoked + count.lapsed;
+        *populations.entry(count.app).or_default() += count.active + count.revoked + count.lapsed + count.handed_over;
     }
     for row in &mut rows {
         let keys = populations.get(&row.name).copied().unwrap_or(0);

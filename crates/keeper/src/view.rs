@@ -31,6 +31,8 @@ pub struct KeyView {
     pub renew_at: Option<Timestamp>,
     /// Whether a newcomer waits beside it for proof.
     pub newcomer: Option<Fingerprint>,
+    /// Whether its renewals are another keeper's now.
+    pub handed_over: bool,
 }
 
 impl KeyView {
@@ -47,7 +49,8 @@ impl KeyView {
             certificate: record.key.certificate.clone(),
             issued_at: record.key.lifetime.issued_at(),
             expires_at,
-            renew_at: record.next_attempt_at,
+            renew_at: record.next_attempt_at.filter(|_| !record.is_handed_over()),
+            handed_over: record.is_handed_over(),
             newcomer: record.newcomer.as_ref().map(|newcomer| newcomer.key.fingerprint),
         }
     }
@@ -195,6 +198,8 @@ pub struct KindStats {
     pub due_backlog: u64,
     /// Active keys past the deadline.
     pub past_deadline: u64,
+    /// Handed over to another keeper, and neither active nor lapsed.
+    pub handed_over: u64,
 }
 
 /// A service ticket for a caller.

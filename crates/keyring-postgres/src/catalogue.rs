@@ -114,6 +114,7 @@ pub const COUNT_WAITING: Statement = "-- count::waiting
 pub const COUNT_LAPSING: Statement = "-- count::lapsing
     SELECT app, kind, count(*) FROM key
     WHERE bucket BETWEEN $1 AND $2 AND lapsing AND expires_at <= $3
+        AND next_attempt_at IS DISTINCT FROM 9223372036854775806
     GROUP BY app, kind";
 
 /// What is past its deadline, of the rows whose next attempt comes within twelve days of `iat`.
@@ -130,7 +131,14 @@ pub const COUNT_AGING: Statement = "-- count::aging
     JOIN unnest($5::integer[], $6::bigint[]) AS deadline (app, issued_before) ON deadline.app = key.app
     WHERE key.bucket BETWEEN $1 AND $2 AND key.aging AND key.issued_at < $4
         AND key.issued_at < deadline.issued_before AND (key.expires_at IS NULL OR key.expires_at > $3)
+        AND key.next_attempt_at IS DISTINCT FROM 9223372036854775806
     GROUP BY key.app, key.kind";
+
+/// What is handed over to another keeper.
+pub const COUNT_HANDED_OVER: Statement = "-- count::handed_over
+    SELECT app, kind, count(*) FROM key
+    WHERE bucket BETWEEN $1 AND $2 AND next_attempt_at = 9223372036854775806 AND revoked_at IS NULL
+    GROUP BY app, kind";
 
 /// Every saved app.
 pub const APPS: Statement = "-- apps::apps
@@ -305,6 +313,7 @@ pub const ALL: &[Statement] = &[
     COUNT_LAPSING,
     COUNT_OVERDUE,
     COUNT_AGING,
+    COUNT_HANDED_OVER,
     APPS,
     APPS_SAVE,
     APPS_CHANGE,

@@ -11,7 +11,7 @@ use storekeeper_keyring::Count;
 use storekeeper_model::{AppName, Timestamp};
 use tokio_postgres::Row;
 
-use crate::catalogue::{COUNT_AGING, COUNT_LAPSING, COUNT_OVERDUE, COUNT_POPULATION, COUNT_WAITING};
+use crate::catalogue::{COUNT_AGING, COUNT_HANDED_OVER, COUNT_LAPSING, COUNT_OVERDUE, COUNT_POPULATION, COUNT_WAITING};
 use crate::database::Database;
 use crate::error::Fault;
 use crate::row::{AGING_MILLIS, BUCKETS, kind};
@@ -43,9 +43,10 @@ pub(crate) async fn count(
             (COUNT_LAPSING, parameters),
             (COUNT_OVERDUE, &[&first, &last, &now, &horizon, &apps, &befores]),
             (COUNT_AGING, &[&first, &last, &now, &oldest, &apps, &befores]),
+            (COUNT_HANDED_OVER, &parameters[..2]),
         ])
         .await?;
-    let [population, waiting, lapsing, overdue, aging] = &answers;
+    let [population, waiting, lapsing, overdue, aging, handed_over] = &answers;
     let mut counts = kept(database, population).await?;
     for row in waiting {
         if let Some(count) = count_of(&mut counts, row)? {
@@ -63,13 +64,18 @@ pub(crate) async fn count(
             count.past_deadline += number(row, 2)?;
         }
     }
+    for row in handed_over {
+        if let Some(count) = count_of(&mut counts, row)? {
+            count.handed_over += number(row, 2)?;
+        }
+    }
     let mut counts: Vec<Count> = counts.into_values().collect();
-    counts.iter_mut().for_each(|count| count.active = count.active.saturating_sub(count.lapsed));
+    counts.iter_mut().for_each(|count| count.active = count.active.saturating_sub(count.lapsed + count.handed_over));
     counts.sort_by(|one, other| (&one.app, one.kind).cmp(&(&other.app, other.kind)));
     Ok(counts)
 }
 
-/// What stands in the table; `active` still holds the lapsed ones.
+/// What stands in the table; `active` still holds those that lapsed and those handed over.
 async fn kept(database: &Database, rows: &[Row]) -> Result<Counts, Fault> {
     let mut counts = Counts::new();
     for row in rows {

@@ -1,7 +1,7 @@
 //! Finding what is due: indexes in the order of time tell which rows, sorted by risk, and then those are read.
 
 use futures_util::future::try_join3;
-use storekeeper_keyring::{Due, DueQuery};
+use storekeeper_keyring::{Due, DueQuery, Record};
 use storekeeper_model::{KeyId, Timestamp};
 use tokio_postgres::Row;
 
@@ -28,6 +28,7 @@ pub(crate) async fn due(database: &Database, query: &DueQuery) -> Result<Due, Fa
     )
     .await?;
     let next_due_at = next.first().map(|row| instant(row, 0)).transpose()?.flatten();
+    let next_due_at = next_due_at.filter(|at| *at != Record::HANDED_OVER);
     let mut ids = wanted(query, &[waiting, impossible])?;
     let more = ids.len() > query.limit;
     ids.truncate(query.limit);

@@ -44,7 +44,7 @@ pub(crate) const fn revoked_at(state: &State) -> Option<Timestamp> {
 
 /// Whether the row can bear witness while it is alive and its next attempt is known.
 pub(crate) fn bears_witness(record: &Record) -> bool {
-    record.proven && record.state == State::ACTIVE && !record.is_failing()
+    record.proven && record.state == State::ACTIVE && !record.is_failing() && !record.is_handed_over()
 }
 
 /// Whether the row can lapse without being due before.

@@ -3,12 +3,12 @@
 //! How many rows there are, and how many of them are revoked, refused and unproven, stands in `population`. What
 //! depends on the instant is counted along three indexes that between them hold every row it can concern: a row that
 //! has lapsed or passed its deadline either has a next attempt early enough to be met in `record_due`, or it is one of
-//! the few in `record_lapsing` and `record_aging`.
+//! the few in `record_lapsing` and `record_aging`. What is handed over has a moment of its own at the end of `record_due`.
 
 use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::Row;
-use storekeeper_keyring::{Count, KeyringError};
+use storekeeper_keyring::{Count, KeyringError, Record};
 use storekeeper_model::{AppName, Timestamp};
 
 use crate::error::in_use;
@@ -33,12 +33,12 @@ pub(crate) fn count(
     let sums = Moment { now: now.millis(), overdue_before };
     sums.count(reader, &mut counts).map_err(|error| in_use(&error))?;
     let mut counts: Vec<Count> = counts.into_values().collect();
-    counts.iter_mut().for_each(|count| count.active -= count.lapsed);
+    counts.iter_mut().for_each(|count| count.active = count.active.saturating_sub(count.lapsed + count.handed_over));
     counts.sort_by(|one, other| (&one.app, one.kind).cmp(&(&other.app, other.kind)));
     Ok(counts)
 }
 
-/// What stands in the table; `active` still holds the lapsed ones.
+/// What stands in the table; `active` still holds those that lapsed and those handed over.
 fn population(reader: &Reader) -> Result<Counts, KeyringError> {
     let sql = "-- count::population
         SELECT app, kind, total, revoked, refused, unproven FROM population WHERE total > 0";
@@ -107,7 +107,7 @@ impl Moment {
         let lapsing = "-- count::lapsing
             SELECT app, kind, expires_at, next_attempt_at, 0 FROM record INDEXED BY record_lapsing
             WHERE revoked_at IS NULL AND (next_attempt_at IS NULL OR next_attempt_at > expires_at)
-                AND expires_at <= :now";
+                AND expires_at <= :now AND next_attempt_at IS NOT 9223372036854775806";
         self.each(reader, lapsing, self.now, |seen| {
             let Some(count) = counts.get_mut(&(seen.app, seen.kind)) else { return };
             count.lapsed += 1;
@@ -115,10 +115,17 @@ impl Moment {
         let aging = "-- count::aging
             SELECT app, kind, expires_at, next_attempt_at, issued_at FROM record INDEXED BY record_aging
             WHERE revoked_at IS NULL AND (next_attempt_at IS NULL OR next_attempt_at > issued_at + 1036800000)
-                AND issued_at < :oldest";
+                AND issued_at < :oldest AND next_attempt_at IS NOT 9223372036854775806";
         self.each(reader, aging, oldest, |seen| {
             let Some(count) = counts.get_mut(&(seen.app, seen.kind)) else { return };
             count.past_deadline += u64::from(!self.is_lapsed(seen) && self.is_overdue(seen));
+        })?;
+        let handed_over = "-- count::handed_over
+            SELECT app, kind, expires_at, next_attempt_at, issued_at FROM record INDEXED BY record_due
+            WHERE next_attempt_at = :handed_over AND revoked_at IS NULL";
+        self.each(reader, handed_over, Record::HANDED_OVER.millis(), |seen| {
+            let Some(count) = counts.get_mut(&(seen.app, seen.kind)) else { return };
+            count.handed_over += 1;
         })
     }
 
@@ -143,4 +150,14 @@ impl Moment {
 fn seen(row: &Row<'_>) -> rusqlite::Result<Seen> {
     let (app, kind, expires_at) = (row.get(0)?, row.get(1)?, row.get(2)?);
     Ok(Seen { app, kind, expires_at, next_attempt_at: row.get(3)?, issued_at: row.get(4)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_name_the_moment_of_what_is_handed_over() {
+        assert_eq!(Record::HANDED_OVER.millis(), 9_223_372_036_854_775_806);
+    }
 }

@@ -1,7 +1,7 @@
 //! Finding what is due: the narrow index tells which rows, in the order of risk, and then those are read.
 
 use rusqlite::types::ValueRef;
-use storekeeper_keyring::{Due, DueQuery, KeyringError};
+use storekeeper_keyring::{Due, DueQuery, KeyringError, Record};
 use storekeeper_model::{AppName, KeyKind, Timestamp};
 
 use crate::backlog::{Backlog, Ranked, Risk};
@@ -112,5 +112,6 @@ fn next_due_at(reader: &Reader, query: &DueQuery) -> Result<Option<Timestamp>, K
         let mut rows = statement.query((query.until.millis(), query.impossible_after.millis()))?;
         rows.next()?.map(|row| row.get(0)).transpose()
     };
-    Ok(read().map_err(|error: rusqlite::Error| in_use(&error))?.map(Timestamp::from_millis))
+    let next = read().map_err(|error: rusqlite::Error| in_use(&error))?.map(Timestamp::from_millis);
+    Ok(next.filter(|at| *at != Record::HANDED_OVER))
 }

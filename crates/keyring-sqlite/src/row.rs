@@ -33,7 +33,7 @@ pub(crate) fn kind(number: i64) -> Result<KeyKind, KeyringError> {
 
 /// Whether the row can bear witness while it is alive and its next attempt is known.
 fn bears_witness(record: &Record) -> bool {
-    record.proven && record.state == State::ACTIVE && !record.is_failing()
+    record.proven && record.state == State::ACTIVE && !record.is_failing() && !record.is_handed_over()
 }
 
 /// Binds values in the order in which a statement names its parameters.

@@ -139,7 +139,11 @@ impl Inner {
         Due {
             more: records.len() > query.limit,
             records: records.into_iter().take(query.limit).cloned().collect(),
-            next_due_at: later.filter(|(_, id)| query.is_within(*id) && !ids.contains(id)).map(|(at, _)| *at).next(),
+            next_due_at: later
+                .filter(|(_, id)| query.is_within(*id) && !ids.contains(id))
+                .map(|(at, _)| *at)
+                .next()
+                .filter(|at| *at != Record::HANDED_OVER),
         }
     }
 

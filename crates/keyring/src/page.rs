@@ -65,19 +65,34 @@ pub struct Count {
     pub due_backlog: u64,
     /// Active, not past `exp`, and older than the deadline: `iat` lies before the instant given to `count`.
     pub past_deadline: u64,
+    /// Handed over to another keeper, expired or not: these count as neither active nor lapsed nor past the deadline.
+    pub handed_over: u64,
 }
 
 impl Count {
     /// No rows.
     pub const fn none(app: AppName, kind: KeyKind) -> Self {
-        Self { app, kind, active: 0, revoked: 0, lapsed: 0, refused: 0, unproven: 0, due_backlog: 0, past_deadline: 0 }
+        Self {
+            app,
+            kind,
+            active: 0,
+            revoked: 0,
+            lapsed: 0,
+            refused: 0,
+            unproven: 0,
+            due_backlog: 0,
+            past_deadline: 0,
+            handed_over: 0,
+        }
     }
 
     /// Counts one row: the definition that every backend's own way of counting has to agree with.
     pub fn add(&mut self, record: &Record, now: Timestamp, overdue_before: Option<Timestamp>) {
         let facets = record.facets();
-        let is_lapsed = record.key.lifetime.expires_at().is_some_and(|at| at <= now) && !facets.revoked;
-        let is_active = !facets.revoked && !is_lapsed;
+        let is_handed_over = record.is_handed_over();
+        let is_ours = !facets.revoked && !is_handed_over;
+        let is_lapsed = record.key.lifetime.expires_at().is_some_and(|at| at <= now) && is_ours;
+        let is_active = is_ours && !is_lapsed;
         let was_due = record.next_attempt_at.is_some_and(|at| at < now);
         let is_old = overdue_before.is_some_and(|before| record.key.lifetime.issued_at() < before);
         self.active += u64::from(is_active);
@@ -87,5 +102,6 @@ impl Count {
         self.unproven += u64::from(facets.unproven);
         self.due_backlog += u64::from(is_active && was_due);
         self.past_deadline += u64::from(is_active && is_old);
+        self.handed_over += u64::from(is_handed_over);
     }
 }

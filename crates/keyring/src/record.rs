@@ -166,6 +166,16 @@ pub struct Facets {
 }
 
 impl Record {
+    /// The next attempt of a key whose renewals are another keeper's now: a moment that never comes. It stands where every
+    /// index looks already, so that neither a column nor an index is needed for it, and the version before reads such a
+    /// row as one that is never due.
+    pub const HANDED_OVER: Timestamp = Timestamp::from_millis(i64::MAX - 1);
+
+    /// Whether its renewals are another keeper's now. It is served until it expires, and not missed when it does.
+    pub fn is_handed_over(&self) -> bool {
+        self.next_attempt_at == Some(Self::HANDED_OVER) && !self.state.is_revoked()
+    }
+
     /// How the row counts.
     pub fn facets(&self) -> Facets {
         Facets {
@@ -179,13 +189,15 @@ impl Record {
     /// been sent too far away by a wrong clock.
     pub fn is_failing(&self) -> bool {
         let newcomer_is_refused = self.newcomer.as_ref().is_some_and(|newcomer| newcomer.refused.is_some());
-        self.failures > 0 || self.state.refused().is_some() || newcomer_is_refused
+        let fails = self.failures > 0 || self.state.refused().is_some() || newcomer_is_refused;
+        fails && !self.is_handed_over()
     }
 
     /// Whether it can bear witness: active, proven, alive, to be renewed, with nothing held against it.
     pub fn is_witness(&self, now: Timestamp) -> bool {
         let is_alive = self.key.lifetime.expires_at().is_some_and(|at| at > now);
-        is_alive && self.proven && self.state == State::ACTIVE && self.next_attempt_at.is_some() && !self.is_failing()
+        let is_renewed = self.next_attempt_at.is_some() && !self.is_handed_over();
+        is_alive && self.proven && self.state == State::ACTIVE && is_renewed && !self.is_failing()
     }
 }
 

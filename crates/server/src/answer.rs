@@ -48,6 +48,10 @@ pub(crate) struct KeyAnswer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     newcomer: Option<Fingerprint>,
+    /// Whether its renewals are another keeper's now; absent when they are not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    handed_over: bool,
 }
 
 impl<'a> From<&'a KeyView> for KeyAnswer<'a> {
@@ -67,6 +71,7 @@ impl<'a> From<&'a KeyView> for KeyAnswer<'a> {
             expires_at: view.expires_at,
             renew_at: view.renew_at,
             newcomer: view.newcomer,
+            handed_over: view.handed_over,
         }
     }
 }
@@ -123,6 +128,9 @@ impl KeyAnswer<'_> {
         instant(",\"renew_at\":", self.renew_at, out);
         if let Some(newcomer) = self.newcomer {
             member(",\"newcomer\":", &newcomer, out);
+        }
+        if self.handed_over {
+            out.extend_from_slice(b",\"handed_over\":true");
         }
     }
 }
@@ -292,6 +300,8 @@ struct AppStatsAnswer<'a> {
     due_backlog: u64,
     /// Active keys older than the policy's deadline.
     past_deadline: u64,
+    /// Keys whose renewals are another keeper's now; they count neither as active nor as lapsed.
+    handed_over: u64,
     /// Keys that wait for `resume` with `condemn`, because the daily cap on condemnations was reached.
     awaiting_operator: u64,
     renewals: RenewalCounts,
@@ -324,6 +334,7 @@ struct KindStatsAnswer {
     unproven: u64,
     due_backlog: u64,
     past_deadline: u64,
+    handed_over: u64,
 }
 
 impl From<&KindStats> for KindStatsAnswer {
@@ -334,6 +345,7 @@ impl From<&KindStats> for KindStatsAnswer {
             unproven: stats.unproven,
             due_backlog: stats.due_backlog,
             past_deadline: stats.past_deadline,
+            handed_over: stats.handed_over,
         }
     }
 }
@@ -350,6 +362,7 @@ impl<'a> From<&'a AppStats> for AppStatsAnswer<'a> {
             paused_since: app.paused.as_ref().map(|paused| paused.since),
             due_backlog: sum(|stats| stats.due_backlog),
             past_deadline: sum(|stats| stats.past_deadline),
+            handed_over: sum(|stats| stats.handed_over),
             awaiting_operator: app.awaiting_operator,
             renewals: RenewalCounts { renewed: app.renewed, failed: app.failed },
             kinds: InOrder(app.kinds.iter().map(|(kind, stats)| (KeyKind::as_str(*kind), stats.into())).collect()),
@@ -372,6 +385,9 @@ pub(crate) struct OrderAnswer<'a> {
     /// Of `acquit`: how many keys are active again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) acquitted: Option<u64>,
+    /// Of `reclaim`: how many keys are renewed here again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reclaimed: Option<u64>,
 }
 
 #[cfg(test)]
@@ -406,9 +422,17 @@ mod tests {
             expires_at: Some(at(1)),
             renew_at: Some(Timestamp::from_millis(1_800_000_000_120)),
             newcomer: None,
+            handed_over: false,
         };
         check(&plain);
         let newcomer = Some(Fingerprint::of("another"));
-        check(&KeyAnswer { refused_since: Some(at(-1)), expires_at: None, renew_at: None, newcomer, ..plain });
+        check(&KeyAnswer {
+            refused_since: Some(at(-1)),
+            expires_at: None,
+            renew_at: None,
+            newcomer,
+            handed_over: true,
+            ..plain
+        });
     }
 }

@@ -42,10 +42,10 @@ pub(crate) struct EnrollLine<'a> {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct EnrolledLine<'a> {
     /// `new`, `known`, `replaced` or `waiting`.
-    outcome: &'a str,
+    pub(crate) outcome: &'a str,
     /// Of the key that was handed in.
     #[schema(value_type = String)]
-    fingerprint: Fingerprint,
+    pub(crate) fingerprint: Fingerprint,
 }
 
 /// Enroll many keys.

@@ -66,6 +66,9 @@ impl ProblemCode {
             Code::KeyOlder => &KEY_OLDER,
             Code::KeyRevoked => &KEY_REVOKED,
             Code::KeyLapsed => &KEY_LAPSED,
+            Code::KeyHandedOver => &KEY_HANDED_OVER,
+            Code::KeyAltered => &KEY_ALTERED,
+            Code::KeyChanged => &KEY_CHANGED,
             Code::KeyExpired => &KEY_EXPIRED,
             Code::KeyNotYetValid => &KEY_NOT_YET_VALID,
             Code::AppPaused => &APP_PAUSED,
@@ -110,6 +113,7 @@ table! {
     KEY_WRONG_KIND = "key_wrong_kind" 400 Caller None, "the key is for the other service";
     KEY_WRONG_CLIENT = "key_wrong_client" 400 Caller None, "the key was made for another client ID";
     KEY_WRONG_USER = "key_wrong_user" 400 Caller None, "the key was made for another user";
+    KEY_ALTERED = "key_altered" 400 Caller None, "the key is not the one whose fingerprint came with it";
     MIN_TTL_TOO_LONG = "min_ttl_too_long" 400 Caller None, "more life is asked for than a renewal can promise";
     UNAUTHORIZED = "unauthorized" 401 Caller None, "no valid bearer token";
     FORBIDDEN = "forbidden" 403 Caller None, "the token does not allow this";
@@ -123,8 +127,10 @@ table! {
     REQUEST_TIMEOUT = "request_timeout" 408 Caller None, "the body did not arrive in time";
     KEY_OLDER = "key_older" 409 Caller None, "a key issued later is held";
     NODE_ALONE = "node_alone" 409 Caller None, "one keeper alone holds the keyring";
+    KEY_CHANGED = "key_changed" 409 Caller None, "the key has changed since it was exported";
     KEY_REVOKED = "key_revoked" 410 User None, "the Store refuses this key for good";
     KEY_LAPSED = "key_lapsed" 410 User None, "the key expired before it could be renewed";
+    KEY_HANDED_OVER = "key_handed_over" 410 Operator None, "the key is another keeper's";
     KEY_TOO_LARGE = "key_too_large" 413 Caller None, "the key is longer than 16 KiB";
     BODY_TOO_LARGE = "body_too_large" 413 Caller None, "the body is longer than 64 KiB";
     LINE_TOO_LONG = "line_too_long" 413 Caller None, "the line is longer than 64 KiB";
@@ -204,6 +210,9 @@ mod tests {
             Code::KeyOlder,
             Code::KeyRevoked,
             Code::KeyLapsed,
+            Code::KeyHandedOver,
+            Code::KeyAltered,
+            Code::KeyChanged,
             Code::KeyExpired,
             Code::KeyNotYetValid,
             Code::AppPaused,

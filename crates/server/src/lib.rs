@@ -30,6 +30,7 @@ pub mod router;
 pub mod server;
 mod socket;
 mod tickets;
+mod transfer;
 
 pub use api::Api;
 pub use body::BODY_BYTES_MAX;

@@ -15,6 +15,7 @@ use utoipa::openapi::{
     Schema,
 };
 
+use crate::batch::NDJSON;
 use crate::call::Call;
 use crate::caller::Scope;
 use crate::code::{self, Act, ProblemCode};
@@ -86,9 +87,7 @@ fn describe(path: &str, operation: &mut Operation) {
     if let Some(RefOr::T(body)) = &mut operation.request_body {
         body.required = Some(if contract.may_be_empty { Required::False } else { Required::True });
     }
-    if operation.tags.iter().flatten().any(|tag| tag == "batches") {
-        describe_lines(operation);
-    }
+    describe_lines(operation);
     for row in code::ALL {
         let same_status: Vec<_> = contract.codes().filter(|code| code.status == row.status).collect();
         if !same_status.is_empty() {
@@ -97,11 +96,14 @@ fn describe(path: &str, operation: &mut Operation) {
     }
 }
 
-/// Every answer line has a number and a status, and a line that failed has a code.
+/// Every answer line of a batch has a number and a status, and a line that failed has a code.
 fn describe_lines(operation: &mut Operation) {
     let Some(RefOr::T(response)) = operation.responses.responses.get_mut("200") else { return };
-    for content in response.content.values_mut() {
+    for (kind, content) in &mut response.content {
         let RefOr::T(content) = content else { continue };
+        if kind != NDJSON {
+            continue;
+        }
         let Some(answer) = content.schema.take() else { continue };
         let number = ObjectBuilder::new().property("line", integer()).property("status", integer());
         let number = number.required("line").required("status");
@@ -169,6 +171,8 @@ fn query_parameter(name: &str) -> Parameter {
         "state" => ("only keys in this state", text().enum_values(Some(["active", "revoked", "lapsed"]))),
         "due_before" => ("only keys whose next renewal is due before this instant (RFC 3339)", text()),
         "limit" => ("how many keys at most; more than 1000 means 1000", integer().default(Some(100.into()))),
+        "since" => ("the `cursor` of a former export: only keys that may have changed since", text()),
+        "only" => ("only keys that can still be handed over", text().enum_values(Some(["to_hand_over"]))),
         "cursor" => ("what the page before calls `next`", text()),
         other => unreachable!("a route with an undescribed query parameter `{other}`, which a test would have met"),
     };
@@ -208,7 +212,7 @@ const USER: &[&ProblemCode] =
     &[&code::USER_EMPTY, &code::USER_NOT_UTF8, &code::USER_TOO_LONG, &code::SLOT_TOO_LONG, &code::KEYRING_UNAVAILABLE];
 const KIND: &[&ProblemCode] = &[&code::KIND_UNKNOWN];
 const HELD: &[&ProblemCode] = &[&code::KEY_NOT_FOUND];
-const LIVE: &[&ProblemCode] = &[&code::KEY_REVOKED, &code::KEY_LAPSED, &code::CLOCK_SKEWED];
+const LIVE: &[&ProblemCode] = &[&code::KEY_REVOKED, &code::KEY_LAPSED, &code::KEY_HANDED_OVER, &code::CLOCK_SKEWED];
 const TEXT: &[&ProblemCode] =
     &[&code::BODY_INVALID, &code::BODY_TOO_LARGE, &code::MEDIA_TYPE_UNSUPPORTED, &code::REQUEST_TIMEOUT];
 const ENROLL: &[&ProblemCode] = &[
@@ -267,7 +271,9 @@ fn contract(operation_id: &str) -> Contract {
         },
         "list_nodes" | "list_leases" => scoped(Scope::Admin, &[], &[STATS]),
         "drain_node" => scoped(Scope::Admin, &[], &[STATS, NODE]),
-        "pause_app" | "acquit_app" => scoped(Scope::Admin, &[], &[APP, ORDER]),
+        "export_keys" => scoped(Scope::Admin, &["app", "since", "only", "limit", "cursor"], &[LIST]),
+        "hand_over_keys" | "import_keys" => scoped(Scope::Admin, &[], &[BATCH]),
+        "pause_app" | "acquit_app" | "reclaim_app" => scoped(Scope::Admin, &[], &[APP, ORDER]),
         "resume_app" => Contract { may_be_empty: true, ..scoped(Scope::Admin, &[], &[APP, ORDER, TEXT]) },
         "scrape" => scoped(Scope::MetricsRead, &[], &[&[&code::FORBIDDEN, &code::QUERY_INVALID]]),
         "openapi" => Contract { is_open: false, ..open(vec![&code::QUERY_INVALID]) },
@@ -295,6 +301,7 @@ mod tests {
             })
             .flat_map(|id| contract(&id).codes().map(|row| row.code).collect::<Vec<_>>())
             .chain([code::ROUTE_UNKNOWN.code, code::METHOD_NOT_ALLOWED.code, code::LINE_TOO_LONG.code])
+            .chain([code::KEY_ALTERED.code, code::KEY_CHANGED.code])
             .collect();
         assert_eq!(told, code::ALL.iter().map(|row| row.code).collect());
     }

@@ -35,7 +35,13 @@ pub(crate) async fn pause(call: Call) -> Result<Response, Problem> {
     let app = call.app(Scope::Admin)?;
     call.query(&[])?;
     call.api.keeper().pause(app).await?;
-    let answer = OrderAnswer { app: app.as_str(), paused: Some(Some("operator")), condemned: None, acquitted: None };
+    let answer = OrderAnswer {
+        app: app.as_str(),
+        paused: Some(Some("operator")),
+        condemned: None,
+        acquitted: None,
+        reclaimed: None,
+    };
     Ok(json(&answer))
 }
 
@@ -53,7 +59,13 @@ pub(crate) async fn resume(call: Call, body: Body) -> Result<Response, Problem> 
     call.query(&[])?;
     let order: ResumeBody = body::json_or_default(&call.headers, body, call.api.guards().body_timeout).await?;
     let condemned = call.api.keeper().resume(app, order.condemn).await?;
-    let answer = OrderAnswer { app: app.as_str(), paused: Some(None), condemned: Some(condemned), acquitted: None };
+    let answer = OrderAnswer {
+        app: app.as_str(),
+        paused: Some(None),
+        condemned: Some(condemned),
+        acquitted: None,
+        reclaimed: None,
+    };
     Ok(json(&answer))
 }
 
@@ -69,6 +81,7 @@ pub(crate) async fn acquit(call: Call) -> Result<Response, Problem> {
     let app = call.app(Scope::Admin)?;
     call.query(&[])?;
     let acquitted = call.api.keeper().acquit(app).await?;
-    let answer = OrderAnswer { app: app.as_str(), paused: None, condemned: None, acquitted: Some(acquitted) };
+    let answer =
+        OrderAnswer { app: app.as_str(), paused: None, condemned: None, acquitted: Some(acquitted), reclaimed: None };
     Ok(json(&answer))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
-use storekeeper_keeper::{EnrollError, NodeError, OrderError, ReadError, RenewError, TicketError};
+use storekeeper_keeper::{EnrollError, HandOverError, NodeError, OrderError, ReadError, RenewError, TicketError};
 use storekeeper_keyring::KeyringError;
 use storekeeper_model::IdentityError;
 use utoipa::ToSchema;
@@ -208,6 +208,15 @@ impl From<EnrollError> for Problem {
     fn from(error: EnrollError) -> Self {
         match &error {
             EnrollError::Keyring(error) => keyring_problem(error),
+            _ => Self::new(ProblemCode::of(error.code()), error.to_string()),
+        }
+    }
+}
+
+impl From<HandOverError> for Problem {
+    fn from(error: HandOverError) -> Self {
+        match &error {
+            HandOverError::Keyring(error) => keyring_problem(error),
             _ => Self::new(ProblemCode::of(error.code()), error.to_string()),
         }
     }

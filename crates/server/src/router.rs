@@ -13,7 +13,7 @@ use crate::front::Front;
 use crate::metrics::Listener;
 use crate::openapi;
 use crate::problem::Problem;
-use crate::{batch_enroll, batch_get, fleet, health, keys, metrics, orders, population, tickets};
+use crate::{batch_enroll, batch_get, fleet, health, keys, metrics, orders, population, tickets, transfer};
 
 /// What the data listener serves, for backends.
 pub fn data_service(api: &Api) -> Front {
@@ -51,6 +51,10 @@ pub(crate) fn admin_routes() -> OpenApiRouter<Api> {
         .routes(routes!(fleet::nodes))
         .routes(routes!(fleet::leases))
         .routes(routes!(fleet::drain))
+        .routes(routes!(transfer::reclaim))
+        .routes(routes!(transfer::export))
+        .routes(routes!(transfer::hand_over))
+        .routes(routes!(transfer::import))
 }
 
 fn finish(api: &Api, listener: Listener, routes: Router<Api>) -> Front {

@@ -33,6 +33,7 @@ async fn every_code_is_produced() {
     body_codes(&mut seen).await;
     enroll_codes(&mut seen).await;
     read_codes(&mut seen).await;
+    transfer_codes(&mut seen).await;
     renewal_codes(&mut seen).await;
     ticket_codes(&mut seen).await;
     keeper_codes(&mut seen).await;
@@ -187,6 +188,38 @@ async fn skew_code(seen: &mut Seen) {
     world.clock.set(START + DAY * 40);
     seen.check(&world.post(&format!("{other}/renew"), "").await, "renewal_failed");
     seen.check(&world.get(KEY).await, "clock_skewed");
+}
+
+async fn transfer_codes(seen: &mut Seen) {
+    let world = World::new().await;
+    world.store.answer_renewals(Renewal::Status(503));
+    world.enroll(KEY, &key(1)).await;
+    let exported = world.admin(Method::GET, "/v1/admin/keys:export", "").await.json();
+    let mut line = exported["keys"][0].clone();
+    let told = |answer: Answer| answer.lines()[0]["code"].as_str().unwrap_or_default().to_owned();
+    line["fingerprint"] = "00112233445566778899aabbccddeeff".into();
+    assert_eq!(told(world.admin(Method::POST, "/v1/admin/keys:import", line.to_string()).await), "key_altered");
+    let mark = |revision: i64| {
+        let line = &exported["keys"][0];
+        serde_json::json!({"app": line["app"], "user": line["user"], "kind": line["kind"], "revision": revision})
+    };
+    let revision = line["revision"].as_i64().unwrap();
+    let changed = world.admin(Method::POST, "/v1/admin/keys:handover", mark(revision + 1).to_string()).await;
+    assert_eq!(told(changed), "key_changed");
+    seen.0.extend(["key_altered", "key_changed"].map(str::to_owned));
+    let marked = world.admin(Method::POST, "/v1/admin/keys:handover", mark(revision).to_string()).await;
+    assert_eq!(marked.lines()[0]["handed_over"], true);
+    seen.check(&world.post(&format!("{KEY}/renew"), "").await, "key_handed_over");
+    assert_eq!(world.get(KEY).await.json()["handed_over"], true);
+    world.clock.set(START + DAY * 40);
+    seen.check(&world.get(KEY).await, "key_handed_over");
+    for path in ["?since=yesterday", "?only=all", "?limit=0", "?cursor=x"] {
+        let answer = world.admin(Method::GET, &format!("/v1/admin/keys:export{path}"), "").await;
+        seen.check(&answer, "query_invalid");
+    }
+    for bad in ["{", "{\"app\":\"mygame\",\"user\":\"a\",\"key\":\"k\",\"state\":\"expired\"}"] {
+        assert_eq!(told(world.admin(Method::POST, "/v1/admin/keys:import", bad).await), "body_invalid");
+    }
 }
 
 async fn renewal_codes(seen: &mut Seen) {

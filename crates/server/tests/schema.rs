@@ -99,7 +99,22 @@ async fn every_answer_fits_its_schema() {
     document.check_answer("get", "/v1/keys", 200, &world.get("/v1/keys?limit=1").await.json());
     let ticket = world.get("/v1/apps/mygame/tickets/purchase").await;
     document.check_answer("get", "/v1/apps/{app}/tickets/{audience}", 200, &ticket.json());
-    for order in ["pause", "resume", "acquit"] {
+    let exported = world.admin(Method::GET, "/v1/admin/keys:export", "").await.json();
+    document.check_answer("get", "/v1/admin/keys:export", 200, &exported);
+    for (route, line) in [
+        ("keys:import", exported["keys"][0].clone()),
+        (
+            "keys:handover",
+            json!({"app": "mygame", "user": "player-0001", "kind": "collections", "revision": exported["keys"][0]["revision"]}),
+        ),
+    ] {
+        let route = format!("/v1/admin/{route}");
+        for line in world.admin(Method::POST, &route, format!("{line}\nbad\n")).await.lines() {
+            document.check_answer("post", &route, 200, &line);
+        }
+    }
+    document.check_answer("get", route, 200, &world.get(KEY).await.json());
+    for order in ["pause", "resume", "acquit", "reclaim"] {
         let answer = world.admin(Method::POST, &format!("/v1/admin/apps/mygame/{order}"), "").await;
         document.check_answer("post", &format!("/v1/admin/apps/{{app}}/{order}"), 200, &answer.json());
         document.check_answer("get", "/v1/stats", 200, &world.get("/v1/stats").await.json());

@@ -36,6 +36,11 @@ enum Verb {
         #[arg(long)]
         condemn: bool,
     },
+    /// Take back what was handed over to another keeper: it is renewed here again
+    Reclaim {
+        #[command(flatten)]
+        app: Named,
+    },
     /// Undo the condemnation of keys whose text still lives
     Acquit {
         #[command(flatten)]
@@ -59,6 +64,7 @@ impl App {
             Verb::List { target } => list(&target, format).await,
             Verb::Pause { app } => app.order("pause", None, format).await,
             Verb::Resume { app, condemn } => app.order("resume", Some(condemn), format).await,
+            Verb::Reclaim { app } => app.order("reclaim", None, format).await,
             Verb::Acquit { app } => app.order("acquit", None, format).await,
         }
     }
@@ -84,6 +90,7 @@ impl Named {
             "pause" => {
                 format!("{name} is paused: its keys are served and not renewed until `storekeeper app resume {name}`")
             }
+            "reclaim" => format!("{name}: {} taken back", counted(order.reclaimed.unwrap_or(0), "key")),
             "acquit" => format!("{name}: {} acquitted", counted(order.acquitted.unwrap_or(0), "key")),
             _ => match order.condemned.unwrap_or(0) {
                 0 => format!("{name} is renewed again"),

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use clap::Args;
 use storekeeper_client::{Endpoint, EntraVersion};
 use storekeeper_emulator::{DEV_CLIENT_ID, DEV_CLIENT_SECRET, DEV_TENANT_ID, MintKey, Running};
-use storekeeper_keeper::{AppConfig, EnrollRequest, FixedSecret, Keeper, KeeperConfig, Limits, NodeConfig, ReadError, UserClaim};
+use storekeeper_keeper::{
+    AppConfig, EnrollRequest, FixedSecret, Keeper, KeeperConfig, Limits, NodeConfig, ReadError, UserClaim,
+};
 use storekeeper_keyring::seal::MasterKey;
 use storekeeper_model::{AppName, ClientId, Identity, KeyKind, Secret, Slot, UserName};
 use storekeeper_policy::RenewalPolicy;

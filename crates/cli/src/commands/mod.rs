@@ -7,7 +7,9 @@ pub mod completions;
 pub mod config;
 pub mod dev;
 pub mod emulate;
+pub mod export;
 pub mod fault;
+pub mod import;
 pub mod init;
 pub mod key;
 pub mod lease;
@@ -72,6 +74,8 @@ enum Command {
     Node(node::Node),
     Lease(lease::Lease),
     Status(status::Status),
+    Export(export::Export),
+    Import(import::Import),
     Clock(clock::Clock),
     Fault(fault::Fault),
     Config(config::Config),
@@ -110,6 +114,8 @@ impl CommandLine {
             Command::Node(node) => node.run(format).await,
             Command::Lease(lease) => lease.run(format).await,
             Command::Status(status) => status.run(format).await,
+            Command::Export(export) => export.run(format).await,
+            Command::Import(import) => import.run(environment, format).await,
             Command::Clock(clock) => clock.run(format).await,
             Command::Fault(fault) => fault.run(format).await,
             Command::Config(config) => config.run(environment, format),
@@ -168,4 +174,15 @@ impl StopSignals {
 fn progress_bar(length: u64, what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
     ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(what)
+}
+
+/// The passphrase in a file.
+fn passphrase(file: &Path) -> Result<storekeeper_model::Secret<String>, CommandError> {
+    let fail = |error: &dyn std::fmt::Display| CommandError::new(Exit::Usage, error);
+    let secret = crate::config::read_secret(file).map_err(|error| fail(&error))?;
+    if secret.expose().chars().count() < crate::envelope::PASSPHRASE_MIN {
+        let least = crate::envelope::PASSPHRASE_MIN;
+        return Err(fail(&format!("{}: a passphrase has {least} characters or more", file.display())));
+    }
+    Ok(secret)
 }

@@ -56,6 +56,10 @@ impl Status {
         let renewed: u64 = stats.apps.values().map(|app| app.renewals.renewed).sum();
         let failed: u64 = stats.apps.values().map(|app| app.renewals.failed).sum();
         output::print(&format!("\nsince the keeper started: {} renewed, {} failed", count(renewed), count(failed)))?;
+        let handed_over: u64 = stats.apps.values().map(|app| app.handed_over).sum();
+        if handed_over > 0 {
+            output::print(&format!("handed over to another keeper: {}", counted(handed_over, "key")))?;
+        }
         problems.iter().try_for_each(|problem| output::print(&format!("needs somebody: {problem}")))
     }
 }

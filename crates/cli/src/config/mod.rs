@@ -239,3 +239,11 @@ fn show(node: &Node, shown: &mut Vec<Shown>) {
     }
     node.sections().for_each(|below| show(below, shown));
 }
+
+/// Reads a secret from a file of its own, as the configuration does.
+///
+/// # Errors
+/// One line that says which file, why, and what to do.
+pub fn read_secret(file: &std::path::Path) -> Result<storekeeper_model::Secret<String>, String> {
+    secret_file::read(file).map(|secret| secret.text)
+}

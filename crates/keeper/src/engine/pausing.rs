@@ -12,7 +12,8 @@ use super::{Engine, PauseReason, RETRY_PAUSE};
 
 /// The row to probe with: one that would tell most, which is a proven key that nothing is held against.
 pub(super) fn choose_probe(records: Vec<Record>) -> Option<Record> {
-    records.into_iter().max_by_key(|record| (record.state.refused().is_none(), record.proven, record.failures == 0))
+    let records = records.into_iter().filter(|record| !record.is_handed_over());
+    records.max_by_key(|record| (record.state.refused().is_none(), record.proven, record.failures == 0))
 }
 
 impl Engine {

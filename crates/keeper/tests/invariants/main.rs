@@ -18,3 +18,4 @@ mod sealed;
 mod served;
 mod support;
 mod told;
+mod transfer;

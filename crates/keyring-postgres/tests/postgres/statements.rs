@@ -179,6 +179,7 @@ fn arguments() -> HashMap<&'static str, (String, &'static str)> {
         ("count::lapsing", (format!("{all}, {now}"), "key_lapsing")),
         ("count::overdue", (format!("{all}, {now}, {now}, {deadlines}, '{{{0},{0}}}'", now - 14 * day), "key_due")),
         ("count::aging", (format!("{all}, {now}, {0}, {deadlines}, '{{{0},{0}}}'", now - 14 * day), "key_aging")),
+        ("count::handed_over", (String::from(all), "key_due")),
         (
             "settle::insert",
             (format!("{changes}, '{{1}}', '{{0}}', array['\\x31'::bytea], array[''::bytea]"), "key_pkey"),

@@ -113,7 +113,11 @@ impl Rows {
         };
         record.proven = self.0.random();
         record.failures = if self.0.random_bool(0.7) { 0 } else { self.0.random_range(1..9) };
-        record.next_attempt_at = self.0.random_bool(0.8).then(|| self.instant());
+        record.next_attempt_at = match self.0.random_range(0..10) {
+            0 | 1 => None,
+            2 => Some(Record::HANDED_OVER),
+            _ => Some(self.instant()),
+        };
         record.newcomer = self.0.random_bool(0.1).then(|| Newcomer { key: self.key(NOW), refused: self.refused() });
     }
 

@@ -146,6 +146,11 @@ impl Case<'_> {
                 safe(reason)
             );
         }
+        if self.key.handed_over {
+            return String::from(
+                "Next: nothing; it was handed over to another keeper, and is served here until it expires.",
+            );
+        }
         let what = if self.key.refused_since.is_some() { "tried again" } else { "renewed" };
         match self.key.renew_at {
             Some(at) if at <= self.now => format!(
@@ -209,6 +214,7 @@ mod tests {
             expires_at: Some(at(27)),
             renew_at: Some(at(6)),
             newcomer: None,
+            handed_over: false,
         }
     }
 

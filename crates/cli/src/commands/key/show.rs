@@ -60,6 +60,9 @@ pub(super) fn table(key: &Key) -> Rows {
     rows.add(["issued", &instant(key.issued_at)]);
     rows.add(["expires", &instant_or_dash(key.expires_at)]);
     rows.add(["due", &instant_or_dash(key.renew_at)]);
+    if key.handed_over {
+        rows.add(["handed over", "yes"]);
+    }
     if let Some(newcomer) = &key.newcomer {
         rows.add(["newcomer", newcomer]);
     }

@@ -259,6 +259,7 @@ impl World {
             sum.unproven += kind.unproven;
             sum.due_backlog += kind.due_backlog;
             sum.past_deadline += kind.past_deadline;
+            sum.handed_over += kind.handed_over;
         }
         sum
     }

@@ -35,7 +35,11 @@ pub async fn each_row_counts_as_it_should(keyring: &dyn Keyring) {
     lapsed_at_its_last_attempt.key.lifetime = expired;
     let mut revoked = Record { state: State::Revoked { at: NOW, refused }, ..rows.usual("f") };
     revoked.key.lifetime = expired;
+    let mut lapsed_elsewhere = Record { next_attempt_at: Some(Record::HANDED_OVER), ..rows.usual("i") };
+    lapsed_elsewhere.key.lifetime = expired;
     let records = [
+        lapsed_elsewhere,
+        Record { next_attempt_at: Some(Record::HANDED_OVER), ..rows.usual("j") },
         Record { next_attempt_at: Some(NOW), ..rows.usual("a") },
         Record { next_attempt_at: Some(NOW - DAY), state: State::Active { refused: Some(refused) }, ..rows.usual("b") },
         lapsed,
@@ -54,6 +58,7 @@ pub async fn each_row_counts_as_it_should(keyring: &dyn Keyring) {
         refused: 1,
         unproven: 1,
         due_backlog: 1,
+        handed_over: 2,
         ..Count::none(app.clone(), KeyKind::Collections)
     };
     let others = Count { active: 1, ..Count::none(other.clone(), KeyKind::Purchase) };

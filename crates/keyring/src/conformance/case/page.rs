@@ -24,7 +24,7 @@ pub async fn pages_hold_every_row_once(keyring: &dyn Keyring) {
 
 /// Each alone and all together.
 pub async fn filters_choose(keyring: &dyn Keyring) {
-    let mut rows = Rows::new(2);
+    let mut rows = Rows::new(7);
     let mut records: Vec<Record> = (0..200)
         .map(|number| {
             let mut record = rows.row(["mygame", "other"][number % 2], &format!("{number}"), KeyKind::Purchase);

@@ -1,0 +1,208 @@
+//! Keys move from one keeper to another, as processes: nothing is lost, whatever is killed, damaged or cut off on the way.
+#![expect(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
+
+#[path = "support/scene.rs"]
+mod scene;
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
+
+use scene::{SERVE, Scene};
+use serde_json::{Value, json};
+use support::{Done, Server};
+
+const KEYS: usize = 400;
+const OPERATOR: &str = "an-operators-token-0001";
+
+/// Two keepers towards one Store; the first has keys.
+struct Pair {
+    scene: Scene,
+    _old: Server,
+    new: Option<Server>,
+}
+
+const NEW: [&str; 5] = ["serve", "--config", "new.toml", "--ready-file", "new.json"];
+
+impl Pair {
+    fn new(keys: usize) -> Self {
+        let scene = Scene::new();
+        let dir = scene.place.path();
+        fs::write(dir.join("operator.token"), OPERATOR).unwrap();
+        let file = dir.join("storekeeper.toml");
+        let operator =
+            "\n[[caller]]\nname = \"operator\"\ntoken_file = \"operator.token\"\nscope = [\"admin\", \"key:read\"]\n";
+        let text = fs::read_to_string(&file).unwrap() + operator;
+        fs::write(&file, &text).unwrap();
+        assert!(text.contains("# url = \"sqlite:storekeeper.db\""));
+        fs::write(dir.join("new.toml"), text.replace("# url = \"sqlite:storekeeper.db\"", "url = \"sqlite:new.db\""))
+            .unwrap();
+        let old = scene.place.serve(&SERVE);
+        let new = Some(scene.place.serve(&NEW));
+        let pair = Self { scene, _old: old, new };
+        pair.enroll(keys);
+        pair
+    }
+
+    fn enroll(&self, keys: usize) {
+        let now = self.scene.now();
+        let mut lines = String::new();
+        for number in 0..keys {
+            let user = format!("player-{number:04}");
+            // All ages up to 20 days: some are past the deadline, and due at once.
+            let age = std::time::Duration::from_secs(86_400 * (number as u64 % 20));
+            let key = self.scene.mint("collections", &user, now - age);
+            lines.push_str(&json!({"app": "mygame", "user": user, "key": key}).to_string());
+            lines.push('\n');
+        }
+        self.run("keeper.json", &["app", "pause", "mygame"]).ok();
+        self.run("new.json", &["app", "pause", "mygame"]).ok();
+        let answer = self.scene.ask(&self.scene.listen(), "POST /v1/keys:enroll", &lines).unwrap();
+        assert_eq!(answer.lines().iter().filter(|line| line["status"] == 201).count(), keys);
+    }
+
+    fn run(&self, ready: &str, arguments: &[&str]) -> Done {
+        self.scene.place.run(&with(ready, arguments))
+    }
+
+    fn stats(&self, ready: &str) -> Value {
+        self.run(ready, &["app", "list", "-o", "json"]).ok().json()["apps"]["mygame"].clone()
+    }
+
+    fn file(&self, name: &str) -> std::path::PathBuf {
+        self.scene.place.path().join(name)
+    }
+}
+
+fn with<'a>(ready: &'a str, arguments: &[&'a str]) -> Vec<&'a str> {
+    [arguments, &["--ready-file", ready, "--token-file", "operator.token"]].concat()
+}
+
+fn lines(text: &str) -> BTreeMap<String, Value> {
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.map(|line| (line["user"].as_str().unwrap().to_owned(), line)).collect()
+}
+
+#[test]
+fn a_hand_over_loses_nothing_although_the_import_dies_on_the_way() {
+    let mut pair = Pair::new(KEYS);
+    let told = pair.run("keeper.json", &["export", "--handover", "--out", "all.ndjson", "-o", "json"]).ok();
+    let told: Value = serde_json::from_str(told.err.trim()).unwrap();
+    assert_eq!((&told["keys"], &told["handed_over"], &told["counted"]), (&json!(KEYS), &json!(KEYS), &json!(KEYS)));
+    assert_eq!(fs::metadata(pair.file("all.ndjson")).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!pair.file("all.ndjson.partial").exists());
+    let text = fs::read_to_string(pair.file("all.ndjson")).unwrap();
+    let exported = lines(&text);
+    assert_eq!((exported.len(), text.lines().count()), (KEYS, KEYS));
+    let stats = pair.stats("keeper.json");
+    assert_eq!((&stats["handed_over"], &stats["keys"]["active"]), (&json!(KEYS), &json!(0)));
+    pair.run("keeper.json", &["key", "explain", "player-0001"]).ok();
+
+    // The keeper that takes the keys dies while it takes them, and so does the command.
+    let mut import = std::process::Command::new(env!("CARGO_BIN_EXE_storekeeper"));
+    let arguments = with("new.json", &["import", "all.ndjson"]);
+    let import =
+        import.args(arguments).current_dir(pair.scene.place.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut import = import.spawn().unwrap();
+    drop(pair.new.take());
+    import.kill().unwrap();
+    import.wait().unwrap();
+    fs::remove_file(pair.file("new.json")).unwrap();
+    pair.new = Some(pair.scene.place.serve(&NEW));
+    let taken = pair.stats("new.json")["keys"]["active"].as_u64().unwrap();
+
+    let plan = pair.run("new.json", &["import", "--plan", "all.ndjson", "-o", "json"]).ok().json();
+    assert_eq!((&plan["lines"], &plan["shares"][0]["keys"]), (&json!(KEYS), &json!(KEYS)));
+    assert_eq!(plan["shares"][0]["past_deadline"], json!(KEYS / 20 * 5 + KEYS / 20), "fourteen days and older");
+    assert_eq!(pair.stats("new.json")["keys"]["active"], json!(taken), "a plan changes nothing");
+
+    let tally = pair.run("new.json", &["import", "all.ndjson", "-o", "json"]).ok().json();
+    assert_eq!((&tally["lines"], &tally["rejected"]), (&json!(KEYS), &json!(0)));
+    assert_eq!(tally["known"], json!(taken), "what was taken is recognised");
+    assert_eq!(tally["new"], json!(KEYS as u64 - taken));
+    assert_eq!(pair.stats("new.json")["keys"]["active"], json!(KEYS));
+    let there = pair.run("new.json", &["export"]).ok();
+    for (user, line) in lines(&there.out) {
+        for member in ["key", "state", "proven", "fingerprint", "enrolled", "key_version", "last_used", "expires_at"] {
+            assert_eq!(line[member], exported[&user][member], "{user}: {member}");
+        }
+    }
+    pair.run("keeper.json", &["app", "reclaim", "mygame"]).ok();
+    assert_eq!(pair.stats("keeper.json")["keys"]["active"], json!(KEYS));
+}
+
+#[test]
+fn what_is_damaged_is_told_by_its_number_and_the_rest_is_taken() {
+    let pair = Pair::new(30);
+    let text = pair.run("keeper.json", &["export"]).ok().out;
+    let mut damaged: Vec<String> = text.lines().map(str::to_owned).collect();
+    damaged[3].truncate(700);
+    damaged[7] = damaged[7].replace("\"key\":\"eyJ", "\"key\":\"eyK");
+    damaged[11] = damaged[11].replace("\"state\":\"active\"", "\"state\":\"asleep\"");
+    damaged[13] = damaged[13].replace("\"fingerprint\":\"", "\"fingerprint\":\"00");
+    damaged[17] = damaged[17].replace("\"mygame\"", "\"another\"");
+    damaged.insert(20, String::new());
+    let file = damaged.join("\n");
+    let done = pair
+        .scene
+        .place
+        .run_with(&with("new.json", &["import", "-", "-o", "json"]), &file)
+        .fails(6, "5 lines not taken");
+    for number in [4, 8, 12, 14, 18] {
+        assert!(done.err.contains(&format!("line {number}: ")), "{number}: {}", done.err);
+    }
+    assert!(!done.err.contains("eyJ") && !done.err.contains("eyK"), "no key is quoted: {}", done.err);
+    let tally = done.json();
+    assert_eq!((&tally["lines"], &tally["new"], &tally["rejected"]), (&json!(30), &json!(25), &json!(5)));
+    assert_eq!(pair.stats("new.json")["keys"]["active"], json!(25));
+    // What was mended goes in; what is there is known.
+    let done = pair.scene.place.run_with(&with("new.json", &["import", "-", "-o", "json"]), &text).ok().json();
+    assert_eq!((&done["known"], &done["new"]), (&json!(25), &json!(5)));
+}
+
+#[test]
+fn an_encrypted_export_opens_with_its_passphrase_alone() {
+    let pair = Pair::new(20);
+    fs::write(pair.file("passphrase"), "correct horse battery staple\n").unwrap();
+    fs::write(pair.file("other"), "another horse battery staple\n").unwrap();
+    fs::write(pair.file("short"), "horse\n").unwrap();
+    let export = ["export", "--out", "all.sealed", "--passphrase-file"];
+    pair.run("keeper.json", &[&export[..], &["short"]].concat()).fails(2, "12 characters");
+    pair.run("keeper.json", &[&export[..], &["passphrase"]].concat()).ok();
+    pair.run("keeper.json", &[&export[..], &["passphrase"]].concat()).fails(2, "is there already");
+    let sealed = fs::read(pair.file("all.sealed")).unwrap();
+    assert!(!String::from_utf8_lossy(&sealed).contains("player-"));
+    pair.run("new.json", &["import", "all.sealed"]).fails(2, "--passphrase-file");
+    let import = |file, with| pair.run("new.json", &["import", file, "--passphrase-file", with, "-o", "json"]);
+    import("all.sealed", "other").fails(2, "the passphrase is not the one");
+    fs::write(pair.file("cut"), &sealed[..sealed.len() - 100]).unwrap();
+    import("cut", "passphrase").fails(2, "cut off");
+    assert_eq!(pair.stats("new.json")["keys"]["active"], json!(0), "nothing of it was believed");
+    assert_eq!(import("all.sealed", "passphrase").ok().json()["new"], json!(20));
+}
+
+#[test]
+fn who_may_not_export_is_told_so_and_leaves_nothing_behind() {
+    let pair = Pair::new(1);
+    let backend = ["export", "--out", "x", "--ready-file", "keeper.json", "--token-file", "backend.token"];
+    pair.scene.place.run(&backend).fails(4, "admin");
+    assert!(!pair.file("x").exists() && !pair.file("x.partial").exists());
+    let told = pair.run("keeper.json", &["export", "--since", "yesterday"]);
+    told.fails(2, "since");
+}
+
+#[test]
+fn a_table_is_kept_warm_by_what_has_changed() {
+    let pair = Pair::new(5);
+    let first = pair.run("keeper.json", &["export", "-o", "json"]).ok();
+    let cursor = serde_json::from_str::<Value>(first.err.trim()).unwrap()["cursor"].as_str().unwrap().to_owned();
+    // What changed within an hour before the cursor is told again, so all of this is.
+    let next = pair.run("keeper.json", &["export", "--since", &cursor]).ok();
+    assert_eq!(lines(&next.out).len(), 5);
+    let later = format!("c{}", cursor[1..].parse::<u64>().unwrap() + 2 * 3_600_000);
+    let next = pair.run("keeper.json", &["export", "--since", &later, "-o", "json"]).ok();
+    assert_eq!(next.out, "");
+    assert!(next.err.contains(&format!("\"cursor\":\"{}", &cursor[..6])), "{}", next.err);
+}
