@@ -18,7 +18,7 @@ use std::time::Duration;
 use cluster::{Cluster, SUPERUSER, pause};
 use scene::{Answer, Scene};
 use serde_json::json;
-use support::Server;
+use support::{Server, times};
 
 const CALLERS: usize = 3;
 const DAY: Duration = Duration::from_secs(86_400);
@@ -207,7 +207,7 @@ fn a_database_that_is_killed_and_started_again() {
     let world = World::new(&cluster.url(SUPERUSER, "postgres"));
     let reader = Reader::new(&world);
     world.survives(|callers| {
-        for _ in 0..3 {
+        for _ in 0..times(3) {
             cluster.kill();
             callers.wait_for_refusals();
             reader.is_served(&world);
@@ -236,7 +236,7 @@ fn connections_that_are_cut_again_and_again() {
     let cluster = Cluster::start(&[], |_| {});
     let world = World::new(&cluster.url(SUPERUSER, "postgres"));
     world.survives(|callers| {
-        for _ in 0..20 {
+        for _ in 0..times(20) {
             cut(&cluster);
             callers.wait_for(3);
         }

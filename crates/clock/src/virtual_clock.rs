@@ -391,8 +391,10 @@ impl Clock for VirtualClock {
             let lent = lent;
             let mut hold = Hold::none();
             while clock.now() < at {
-                let slept = clock.sleep_until(at).await;
-                drop(std::mem::replace(&mut hold, slept));
+                let sleep = clock.sleep_until(at);
+                // Woken too early, by a clock that was set: it may go on now that it knows until when.
+                drop(hold);
+                hold = sleep.await;
             }
             drop(lent);
             drop(hold);
@@ -406,6 +408,22 @@ mod tests {
 
     const START: Timestamp = Timestamp::from_seconds(1_700_000_000);
     const DAY: Duration = Duration::from_secs(86_400);
+
+    #[tokio::test]
+    async fn a_delay_goes_on_after_the_clock_was_set() {
+        let clock = VirtualClock::frozen_at(START);
+        let working = clock.hold("work that waits for something");
+        let delay = clock.delay(DAY);
+        let waiting = tokio::spawn(async move {
+            delay.await;
+            drop(working);
+        });
+        tokio::task::yield_now().await;
+        clock.set(START);
+        clock.advance(DAY).await.unwrap();
+        waiting.await.unwrap();
+        assert_eq!(clock.now(), START + DAY);
+    }
 
     #[tokio::test]
     async fn advance_wakes_sleepers_at_their_instant_and_waits_for_their_work() {

@@ -107,6 +107,13 @@ impl Place {
     }
 }
 
+/// How often to do something: as often as usual, or `STOREKEEPER_TEST_TIMES` times that, for who has an hour.
+#[expect(clippy::disallowed_methods, reason = "a test has nothing but its environment to be told by")]
+pub(crate) fn times(usual: usize) -> usize {
+    let times = std::env::var("STOREKEEPER_TEST_TIMES").map(|times| times.parse::<usize>().expect("it is a number"));
+    usual * times.unwrap_or(1)
+}
+
 /// Any free port.
 pub(crate) const FREE: &str = "127.0.0.1:0";
 

@@ -8,6 +8,7 @@ mod cost;
 mod destination;
 mod durable;
 mod fleet;
+mod fleet_trouble;
 mod guard;
 mod lifetime;
 mod newcomer;

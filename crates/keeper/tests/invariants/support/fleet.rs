@@ -138,12 +138,13 @@ impl Fleet {
         self.members.iter().position(|member| member.id == owner).unwrap()
     }
 
-    /// Hands a key of this age to one of the keepers.
-    pub(crate) async fn enroll(&self, member: usize, user: &str, age: Duration) {
+    /// Hands a key of this age to one of the keepers; returns it.
+    pub(crate) async fn enroll(&self, member: usize, user: &str, age: Duration) -> String {
         let key = self.store.mint(KIND, user, self.clock.now() - age).jwt();
         for enrolled in self.members[member].keeper.enroll(vec![request(&identity(user), &key)]).await {
             enrolled.unwrap();
         }
+        key
     }
 
     pub(crate) async fn row(&self, user: &str) -> Record {
