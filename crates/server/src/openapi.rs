@@ -154,6 +154,7 @@ fn path_parameters(path: &str) -> impl Iterator<Item = Parameter> {
                 text(),
             ),
             "kind" => ("which service the key is for", text().enum_values(Some(["collections", "purchase"]))),
+            "node" => ("a keeper's id or its name", text()),
             "audience" => ("what the ticket is for", text().enum_values(Some(["service", "collections", "purchase"]))),
             other => unreachable!("a route with an undescribed segment `{other}`, which a test would have met"),
         };

@@ -134,6 +134,12 @@ fn said_until(pipe: impl std::io::Read + Send + 'static, words: &str) -> String 
 }
 
 impl Server {
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
     /// Asks it to end, and demands that it does so in good order.
     pub(crate) fn stop(mut self) {
         let pid = self.child.id().to_string();

@@ -137,7 +137,8 @@ fn configure(place: &Place, http: &str) {
 /// How long a socket may stay silent before the test gives up.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-fn exchange(address: &str, request: &str, token: &str, body: &str) -> io::Result<Answer> {
+/// One exchange with whoever listens there.
+pub(crate) fn exchange(address: &str, request: &str, token: &str, body: &str) -> io::Result<Answer> {
     let mut socket = TcpStream::connect(address)?;
     socket.set_read_timeout(Some(SILENCE_MAX))?;
     let authorization = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };

@@ -166,21 +166,30 @@ impl App {
         if let Some((part, _)) = self.part {
             self.share_cap(part, now);
         }
-        let theirs = row.paused.as_ref().map(|paused| PauseReason::parse(&paused.reason));
-        self.others_pause = None;
-        match theirs {
-            Some(PauseReason::Credential) if self.reason != theirs => self.others_pause.clone_from(&row.paused),
-            None if self.reason == Some(PauseReason::Credential) => {}
-            _ if self.paused == row.paused => {}
+        let is_ours = self.reason == Some(PauseReason::Credential);
+        let is_credential = |paused: &Paused| PauseReason::parse(&paused.reason) == PauseReason::Credential;
+        self.others_pause = row.paused.clone().filter(|paused| !is_ours && is_credential(paused));
+        let theirs = row.paused.as_ref().filter(|paused| !is_credential(paused));
+        match theirs.map(|paused| PauseReason::parse(&paused.reason)) {
+            None if is_ours => {}
+            _ if self.paused.as_ref() == theirs => {}
             None => {
                 (self.paused, self.reason, self.probe_at) = (None, None, None);
                 self.guard.clear();
                 self.awaiting_operator.clear();
             }
             Some(reason) => {
-                (self.paused, self.reason) = (row.paused.clone(), theirs);
+                (self.paused, self.reason) = (theirs.cloned(), Some(reason));
                 self.probe_at = reason.is_probed().then(|| now + PROBE_PAUSE);
             }
+        }
+    }
+
+    /// As many keys as any day allows may be condemned again.
+    pub(super) fn forget_condemned(&mut self, now: Timestamp) {
+        self.cap = CondemnationCap::restored(now, 0);
+        if let Some((part, _)) = self.part {
+            self.share_cap(part, now);
         }
     }
 

@@ -170,6 +170,11 @@ impl Engine {
                     app.awaiting_operator.clear();
                     concerned = awaiting.len() as u64;
                     actions.push(Action::Hasten(awaiting));
+                    if self.share.is_some() {
+                        // The others hear of it by the count: as many again may be condemned.
+                        self.apps[index.0].forget_condemned(now);
+                        self.save_app(index, now, actions);
+                    }
                 }
             }
             Order::VoidEvidence => {

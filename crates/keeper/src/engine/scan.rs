@@ -78,8 +78,11 @@ impl Engine {
         }
     }
 
-    /// The last scan told when the next row falls due, and that is to come.
+    /// The last scan told when the next row falls due, and that is to come; or every row is another keeper's.
     pub(super) fn has_nothing_to_look_for(&self, now: Timestamp) -> bool {
+        if self.has_nothing() {
+            return true;
+        }
         let scanning = &self.scanning;
         let is_scanning = scanning.under_way || scanning.retry_at.is_some();
         self.scanned_at.is_some() && !is_scanning && scanning.at.is_none_or(|at| at > now)

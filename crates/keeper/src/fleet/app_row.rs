@@ -25,8 +25,8 @@ pub(crate) fn merge(seen: &AppRow, ours: &AppRow, theirs: &AppRow) -> AppRow {
 fn add_condemned(seen: &AppRow, ours: &AppRow, theirs: &AppRow) -> (i64, u64) {
     let on = |row: &AppRow, day| if row.condemned_day == day { row.condemned } else { 0 };
     let day = ours.condemned_day.max(theirs.condemned_day);
-    let new = on(ours, day).saturating_sub(on(seen, day));
-    (day, on(theirs, day).saturating_add(new))
+    // Fewer than before: an operator allows as many again.
+    (day, on(theirs, day).saturating_add(on(ours, day)).saturating_sub(on(seen, day)))
 }
 
 #[cfg(test)]
@@ -68,6 +68,12 @@ mod tests {
         let resumed = row(None, 8, 7, 3);
         assert_eq!(merge(&guarded, &resumed, &theirs).paused, theirs.paused, "an operator outranks a probe");
         assert_eq!(merge(&theirs, &row(None, 12, 7, 10), &theirs).paused, None, "an operator who knew it resumes");
+    }
+
+    #[test]
+    fn who_allows_as_many_again_does_not_forget_what_came_meanwhile() {
+        let (seen, theirs) = (row(None, 1, 7, 1000), row(None, 1, 7, 1003));
+        assert_eq!(merge(&seen, &row(None, 1, 7, 0), &theirs).condemned, 3);
     }
 
     #[test]

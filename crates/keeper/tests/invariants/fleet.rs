@@ -181,6 +181,24 @@ async fn a_pause_for_credentials_is_each_keepers_own() {
 }
 
 #[tokio::test]
+async fn an_operators_pause_ends_for_all_though_one_of_them_has_no_ticket() {
+    let fleet = Fleet::of(2).await;
+    fleet.members[0].keeper.pause(&mygame()).await.unwrap();
+    fleet.advance(SECOND * 5).await;
+    let owner = fleet.owner("ada").await;
+    fleet.enroll(owner, "ada", DAY * 11).await;
+    fleet.store.set(|state| state.entra = Entra::Refuse);
+    fleet.members[owner].keeper.resume(&mygame(), false).await.unwrap();
+    fleet.advance(SECOND * 10).await;
+    let paused = |reason: &str| format!("storekeeper_app_paused{{app=\"mygame\",reason=\"{reason}\"}}");
+    for member in &fleet.members {
+        assert_eq!(member.metric(&paused("operator")).await, 0.0);
+    }
+    assert_eq!(fleet.members[owner].metric(&paused("credential")).await, 1.0);
+    assert_eq!(fleet.members[1 - owner].metric(&paused("credential")).await, 0.0);
+}
+
+#[tokio::test]
 async fn the_fleet_keeps_one_pace() {
     let mut fleet = Fleet::of(3).await;
     let paces = async |fleet: &Fleet| {

@@ -147,11 +147,7 @@ impl Cluster {
     /// Runs SQL as who may do everything, and says what came of it; for tests that do not speak to the database otherwise.
     #[allow(dead_code, reason = "not every test binary that has a cluster needs it")]
     pub(crate) fn psql(&self, database: &str, sql: &str) -> String {
-        let mut psql = Command::new(binaries().join("psql"));
-        psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql, &self.url(SUPERUSER, database)]);
-        let output = psql.output().unwrap();
-        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        psql(&self.url(SUPERUSER, database), sql)
     }
 
     fn is_ready(&self) -> bool {
@@ -193,6 +189,16 @@ fn folder(prepare: impl FnOnce(&Path)) -> PathBuf {
         run(Command::new("chown").args(["-R", "postgres:"]).arg(&folder));
     }
     folder
+}
+
+/// Runs SQL on the database that a URL names, and says what came of it.
+#[allow(dead_code, reason = "not every test binary that has a cluster needs it")]
+pub(crate) fn psql(url: &str, sql: &str) -> String {
+    let mut psql = Command::new(binaries().join("psql"));
+    psql.args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql, url]);
+    let output = psql.output().unwrap();
+    assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 /// The server refuses to run as root.

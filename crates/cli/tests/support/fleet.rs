@@ -1,0 +1,278 @@
+//! An emulator, a PostgreSQL and keepers on it, each a process of its own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::Range;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use storekeeper_model::Timestamp;
+
+use crate::cluster::{Cluster, SUPERUSER, psql};
+use crate::scene::exchange;
+use crate::support::{Done, FREE, Place, Server};
+
+const TOKEN: &str = "the-token-of-the-operator";
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Keepers by their names, and all that they need.
+pub(crate) struct Fleet {
+    place: Place,
+    keepers: BTreeMap<String, Server>,
+    control: String,
+    _emulator: Server,
+    _turn: Option<MutexGuard<'static, ()>>,
+}
+
+/// Waits until this holds, and says how long that took; `None` if it does not come true in time.
+#[expect(clippy::disallowed_methods, reason = "other processes do their work in their own time")]
+pub(crate) fn until(within: Duration, holds: impl Fn() -> bool) -> Option<Duration> {
+    let began = Instant::now();
+    loop {
+        if holds() {
+            return Some(began.elapsed());
+        }
+        if began.elapsed() > within {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+impl Fleet {
+    /// Starts keepers of these names at once, on tables that were made a moment ago.
+    pub(crate) fn start(names: &[&str]) -> Self {
+        let given = given();
+        let turn = given.is_some().then(one_at_a_time);
+        let (url, admin_url) = given.unwrap_or_else(database);
+        let mut fleet = Self::new("url_file = \"keeper.url\"\nadmin_url_file = \"admin.url\"");
+        fleet._turn = turn;
+        fleet.secret("keeper.url", &url);
+        fleet.secret("admin.url", &admin_url);
+        fleet.place.run(&["init", "--migrate"]).ok();
+        psql(&admin_url, "TRUNCATE key, population, app, root, node; UPDATE lease SET owner = NULL, term = 0");
+        let started: Vec<(String, Server)> = std::thread::scope(|scope| {
+            let fleet = &fleet;
+            let start = |name: &str| {
+                let name = name.to_owned();
+                scope.spawn(move || (name.clone(), fleet.serve(&name)))
+            };
+            let started: Vec<_> = names.iter().map(|name| start(name)).collect();
+            started.into_iter().map(|keeper| keeper.join().unwrap()).collect()
+        });
+        fleet.keepers.extend(started);
+        fleet
+    }
+
+    /// One keeper, whose keyring is a file.
+    pub(crate) fn alone() -> Self {
+        let mut fleet = Self::new("url = \"sqlite:storekeeper.db\"");
+        fleet.join("alone");
+        fleet
+    }
+
+    fn new(keyring: &str) -> Self {
+        let place = Place::new();
+        let free = ["--http", FREE, "--https", FREE, "--control", FREE];
+        let emulator = place.serve(&[&["emulator"][..], &free, &["--ready-file", "emulator.json"]].concat());
+        place.run(&["init"]).ok();
+        let fleet = Self { control: String::new(), place, keepers: BTreeMap::new(), _emulator: emulator, _turn: None };
+        let (http, control) = (fleet.ready("emulator", "http"), fleet.ready("emulator", "control"));
+        fleet.secret("mygame.secret", "storekeeper-dev-secret");
+        fleet.secret("operator.token", TOKEN);
+        let text = format!(
+            "server = {{ listen = \"{FREE}\", admin_listen = \"{FREE}\" }}\n\
+             encryption.master_key_file = \"master.key\"\nrenewal = {{ pace_start = \"500/s\" }}\n\
+             [endpoint]\ncollections = \"http://{http}/collections.mp.microsoft.com\"\n\
+             purchase = \"http://{http}/purchase.mp.microsoft.com\"\nentra = \"http://{http}/login.microsoftonline.com\"\n\
+             [keyring]\n{keyring}\n\
+             [[app]]\nname = \"mygame\"\ntenant_id = \"11111111-1111-4111-8111-111111111111\"\n\
+             client_id = \"22222222-2222-4222-8222-222222222222\"\n\
+             credential = [{{ type = \"client_secret\", secret_file = \"mygame.secret\" }}]\n\
+             [[caller]]\nname = \"operator\"\ntoken_file = \"operator.token\"\n\
+             scope = [\"key:read\", \"key:write\", \"metrics:read\", \"admin\"]\n"
+        );
+        fleet.secret("storekeeper.toml", &text);
+        Self { control, ..fleet }
+    }
+
+    fn secret(&self, name: &str, text: &str) {
+        let file = self.place.path().join(name);
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    fn ready(&self, name: &str, what: &str) -> String {
+        let text = fs::read(self.place.path().join(format!("{name}.json"))).unwrap();
+        serde_json::from_slice::<Value>(&text).unwrap()[what].as_str().unwrap().to_owned()
+    }
+
+    fn serve(&self, name: &str) -> Server {
+        let ready = format!("{name}.json");
+        drop(fs::remove_file(self.place.path().join(&ready)));
+        let serve = ["serve", "--config", "storekeeper.toml", "--node-name", name, "--ready-file", &ready];
+        self.place.serve(&serve)
+    }
+
+    /// Starts one more, or one anew.
+    pub(crate) fn join(&mut self, name: &str) {
+        let keeper = self.serve(name);
+        self.keepers.insert(name.to_owned(), keeper);
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self, name: &str) {
+        drop(self.keepers.remove(name).unwrap());
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub(crate) fn stop(&mut self, name: &str) {
+        self.keepers.remove(name).unwrap().stop();
+    }
+
+    pub(crate) fn signal(&self, name: &str, signal: &str) {
+        self.keepers[name].signal(signal);
+    }
+
+    /// A command that asks this keeper.
+    pub(crate) fn try_command(&self, asked: &str, command: &[&str]) -> Done {
+        let (data, admin) = (self.ready(asked, "listen"), self.ready(asked, "admin_listen"));
+        let target = ["--server", &data, "--admin-server", &admin, "--token-file", "operator.token"];
+        self.place.run(&[command, &target].concat())
+    }
+
+    /// The same, which succeeds.
+    pub(crate) fn command(&self, asked: &str, command: &[&str]) -> Done {
+        self.try_command(asked, command).ok()
+    }
+
+    /// Hands a keeper keys that are due at once, and demands that it takes each.
+    pub(crate) fn enroll(&self, asked: &str, players: Range<usize>) {
+        let now: Timestamp = self.control("GET", "clock", "")["now"].as_str().unwrap().parse().unwrap();
+        let issued_at = now - DAY * 12;
+        let line = |number: usize| {
+            let user = player(number);
+            let wish = json!({ "kind": "purchase", "user_id": user, "issued_at": issued_at });
+            let key = self.control("POST", "keys", &wish.to_string())["key"].clone();
+            json!({ "app": "mygame", "user": user, "kind": "purchase", "key": key }).to_string() + "\n"
+        };
+        let lines: String = players.clone().map(line).collect();
+        let answer = self.http(asked, "listen", "POST", "/v1/keys:enroll", &lines);
+        let taken = answer.lines().filter(|line| line.contains("\"status\":201")).count();
+        assert_eq!(taken, players.len(), "{answer}");
+    }
+
+    /// Every key as it is listed.
+    fn list(&self, asked: &str) -> Vec<Value> {
+        let (mut keys, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = self.http(asked, "listen", "GET", &format!("/v1/keys?limit=1000{cursor}"), "");
+            let mut page: Value = serde_json::from_str(&page).unwrap();
+            keys.append(page["keys"].as_array_mut().unwrap());
+            match page["next"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return keys,
+            }
+        }
+    }
+
+    /// Waits until each of so many has a successor.
+    #[track_caller]
+    pub(crate) fn until_all_are_renewed(&self, asked: &str, count: usize, within: Duration) {
+        let renewed = || self.list(asked).iter().filter(|key| key["proven"] == true).count();
+        assert!(until(within, || renewed() == count).is_some(), "only {} of {count} are renewed", renewed());
+        assert_eq!(self.list(asked).len(), count);
+    }
+
+    /// No key was renewed twice for the record, none is late, none is lost.
+    pub(crate) fn check_each_was_renewed_once(&self, asked: &str, count: usize) {
+        let keys = self.list(asked);
+        assert_eq!(keys.len(), count);
+        let odd: Vec<&Value> = keys.iter().filter(|key| key["key_version"] != 2 || key["state"] != "active").collect();
+        assert!(odd.is_empty(), "{odd:?}");
+        for number in (0..count).step_by(count / 40) {
+            let history = format!("/v1/apps/mygame/users/{}/keys/purchase/history", player(number));
+            let history: Value = serde_json::from_str(&self.http(asked, "listen", "GET", &history, "")).unwrap();
+            let outcomes = history["outcomes"].as_array().unwrap();
+            let renewed = outcomes.iter().filter(|outcome| outcome["result"] == "renewed").count();
+            assert_eq!(renewed, 1, "{outcomes:?}");
+        }
+        for late in [
+            "storekeeper_due_backlog",
+            "storekeeper_keys_past_deadline",
+            "storekeeper_keys{app=\"mygame\",kind=\"purchase\",state=\"lapsed\"}",
+        ] {
+            assert_eq!(self.metric(asked, late), 0.0, "{late}");
+        }
+    }
+
+    /// How often the Store was asked to renew, and did.
+    pub(crate) fn renewals(&self) -> usize {
+        let (mut renewals, mut after) = (0, 0);
+        loop {
+            let page = self.control("GET", &format!("ledger?limit=10000&after={after}"), "");
+            let exchanges = page["exchanges"].as_array().unwrap();
+            renewals += exchanges.iter().filter(|one| one["endpoint"] == "renew" && one["status"] == 200).count();
+            match page["next"].as_u64() {
+                Some(next) if !exchanges.is_empty() => after = next,
+                _ => return renewals,
+            }
+        }
+    }
+
+    /// From now on the Store takes so long to answer a renewal.
+    pub(crate) fn slow_down(&self, delay: &str) {
+        let fault = json!({ "endpoint": "renew", "when": "after", "delay": delay, "probability": 1.0 });
+        self.control("POST", "faults", &fault.to_string());
+    }
+
+    /// All samples that begin so, added up.
+    pub(crate) fn metric(&self, asked: &str, start: &str) -> f64 {
+        let text = self.http(asked, "admin_listen", "GET", "/metrics", "");
+        let samples = text.lines().filter(|line| line.starts_with(start));
+        samples.filter_map(|line| line.split_whitespace().last()?.parse::<f64>().ok()).sum()
+    }
+
+    fn http(&self, asked: &str, listener: &str, method: &str, path: &str, body: &str) -> String {
+        let answer = exchange(&self.ready(asked, listener), &format!("{method} {path}"), TOKEN, body).unwrap();
+        assert_eq!(answer.status, 200, "{method} {path}: {}", String::from_utf8_lossy(&answer.body));
+        String::from_utf8(answer.body).unwrap()
+    }
+
+    fn control(&self, method: &str, path: &str, body: &str) -> Value {
+        let answer = exchange(&self.control, &format!("{method} /control/v1/{path}"), "", body).unwrap();
+        assert!([200, 201].contains(&answer.status), "{path}: {}", String::from_utf8_lossy(&answer.body));
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+}
+
+fn player(number: usize) -> String {
+    format!("player-{number:05}")
+}
+
+/// An empty database: its URL, and that of who may make tables.
+fn database() -> (String, String) {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let cluster = Cluster::shared();
+    let name = format!("fleet_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    cluster.psql("postgres", &format!("CREATE DATABASE {name}"));
+    let url = cluster.url(SUPERUSER, &name);
+    (url.clone(), url)
+}
+
+/// The database that the environment names, and how its tables are made.
+#[expect(clippy::disallowed_methods, reason = "a test is told by the environment where a database is")]
+fn given() -> Option<(String, String)> {
+    let url = std::env::var("STOREKEEPER_TEST_POSTGRES_URL").ok()?;
+    let admin_url = std::env::var("STOREKEEPER_TEST_POSTGRES_ADMIN_URL").unwrap_or_else(|_| url.clone());
+    Some((url, admin_url))
+}
+
+/// Where there is only one database.
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
