@@ -2,6 +2,7 @@
 
 mod apps;
 mod backlog;
+pub mod backup;
 mod count;
 mod due;
 mod error;

@@ -36,7 +36,8 @@ pub(crate) fn open_reader(path: &Path, options: &Options) -> Result<Connection, 
     open().map_err(|error| opening(path, &error))
 }
 
-fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
+/// Opens a connection; another process may have the file open too.
+pub(crate) fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     // Another process may read: sqlite3 on the command line, a backup.
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
@@ -64,7 +65,7 @@ fn configure_writer(connection: &Connection, options: &Options) -> rusqlite::Res
 }
 
 /// A file that was just made is found after a power cut only when its directory is durable too.
-fn sync_directory(path: &Path) -> std::io::Result<()> {
+pub(crate) fn sync_directory(path: &Path) -> std::io::Result<()> {
     // Elsewhere a directory cannot be opened, and need not be.
     if cfg!(not(unix)) {
         return Ok(());
@@ -73,10 +74,16 @@ fn sync_directory(path: &Path) -> std::io::Result<()> {
     std::fs::File::open(directory)?.sync_all()
 }
 
-fn migrate(connection: &mut Connection, path: &Path) -> Result<(), KeyringError> {
+/// The version of the tables that this version makes.
+pub(crate) fn known() -> u32 {
     let runner = embedded::migrations::runner();
     let known = runner.get_migrations().iter().map(|migration| migration.version()).max().unwrap_or_default();
-    let known = u32::try_from(known).expect("migrations are numbered from 1");
+    u32::try_from(known).expect("migrations are numbered from 1")
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), KeyringError> {
+    let runner = embedded::migrations::runner();
+    let known = known();
     match found(connection).map_err(|error| opening(path, &error))? {
         Some((version, oldest_reader)) if version > known && oldest_reader > known => {
             Err(KeyringError::TooNew { found: version, known })
@@ -94,7 +101,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), KeyringError>
 }
 
 /// The version of the tables and the oldest version that can work with them; `None` in a new file.
-fn found(connection: &Connection) -> rusqlite::Result<Option<(u32, u32)>> {
+pub(crate) fn found(connection: &Connection) -> rusqlite::Result<Option<(u32, u32)>> {
     let has_schema: bool = connection.query_row(
         "-- schema::found
          SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'schema'",

@@ -1,6 +1,7 @@
 //! The commands: one file each. `storekeeper <noun> <verb>`.
 
 pub mod app;
+pub mod backup;
 pub mod bench;
 pub mod clock;
 pub mod completions;
@@ -76,6 +77,8 @@ enum Command {
     Status(status::Status),
     Export(export::Export),
     Import(import::Import),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
     Clock(clock::Clock),
     Fault(fault::Fault),
     Config(config::Config),
@@ -114,6 +117,8 @@ impl CommandLine {
             Command::Node(node) => node.run(format).await,
             Command::Lease(lease) => lease.run(format).await,
             Command::Status(status) => status.run(format).await,
+            Command::Backup(backup) => backup.run(environment, format).await,
+            Command::Restore(restore) => restore.run(environment, format).await,
             Command::Export(export) => export.run(format).await,
             Command::Import(import) => import.run(environment, format).await,
             Command::Clock(clock) => clock.run(format).await,
