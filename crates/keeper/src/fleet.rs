@@ -220,7 +220,8 @@ impl Fleet {
 
     /// When [`FleetEvent::Wake`] is wanted although nothing happened.
     pub(crate) fn wake_at(&self) -> Option<Duration> {
-        let beat = self.beating.is_none().then_some(self.beat_at);
+        let beats = self.beating.is_none() && self.removing != Some(self.me.id);
+        let beat = beats.then_some(self.beat_at);
         [beat, self.until].into_iter().flatten().min()
     }
 

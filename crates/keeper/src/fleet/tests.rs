@@ -239,6 +239,24 @@ fn one_that_joins_or_leaves_is_shared_with_within_seconds() {
 }
 
 #[test]
+fn who_waits_for_an_answer_does_not_ask_to_be_woken_at_once() {
+    let mut world = World::of(10, 2);
+    world.until_counts(SECOND * 5, &[2048, 2048]);
+    world.trouble = Trouble { latency: SECOND * 3, losses: 0 };
+    world.tell(2, FleetEvent::Leave);
+    let mut steps = 0;
+    while !world.machines[&2].fleet.is_gone() {
+        world.step();
+        steps += 1;
+        assert!(steps < 2000, "it goes");
+        let (now, machine) = (world.now, &world.machines[&2]);
+        let waits = machine.questions.iter().any(|one| matches!(one.action, FleetAction::Remove(_)));
+        let overdue = machine.fleet.wake_at().is_some_and(|at| at <= now + machine.offset);
+        assert!(!(waits && overdue && !machine.fleet.is_gone()), "it would be woken again and again");
+    }
+}
+
+#[test]
 fn what_a_crash_leaves_is_taken_within_15_seconds() {
     let mut world = World::of(3, 3);
     world.until_counts(SECOND * 5, &[1366, 1365, 1365]);
