@@ -14,6 +14,8 @@ mod support;
 use std::time::Duration;
 
 use fleet::Fleet;
+use rand::rngs::SmallRng;
+use rand::{Rng as _, SeedableRng as _};
 use serde_json::Value;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -63,6 +65,42 @@ fn three_keepers_have_thirds_and_two_have_halves_when_one_is_killed() {
     until_shares(&fleet, "three", SECOND * 15, &THIRDS);
     let told = fleet.command("two", &["lease", "list"]).out;
     assert_eq!(told.lines().filter(|line| line.contains("1,365")).count(), 2, "{told}");
+}
+
+#[test]
+fn invariant_5_a_random_keeper_dies_again_and_again_and_each_key_is_renewed_once_for_the_record() {
+    let mut fleet = Fleet::start(&NAMES);
+    until_shares(&fleet, "one", SECOND * 15, &THIRDS);
+    let mut random = SmallRng::seed_from_u64(5);
+    let mut players = 0;
+    for _ in 0..support::times(4) {
+        let victim = NAMES[random.random_range(0..NAMES.len())];
+        let other = NAMES.into_iter().find(|name| *name != victim).unwrap();
+        fleet.enroll(other, players..players + 250);
+        let before = fleet.keys(other);
+        // It dies while it renews and while it is being handed keys.
+        let lines = fleet.lines(players + 250..players + 400);
+        let acknowledgements = random.random_range(1..lines.len());
+        let acknowledged = std::thread::scope(|scope| {
+            let (fleet, lines) = (&fleet, &lines);
+            let handing_in = scope.spawn(move || fleet.hand_in_until_it_dies(victim, lines));
+            fleet::until(SECOND * 30, || fleet.keys(other) >= before + acknowledgements).expect("keys are taken");
+            fleet.signal(victim, "KILL");
+            handing_in.join().unwrap()
+        });
+        fleet.kill(victim);
+        assert!(fleet.keys(other) >= before + acknowledged, "an acknowledged key is lost");
+        // What was not acknowledged is handed in again, as any caller would.
+        fleet.hand_in(other, &lines[acknowledged..]);
+        players += 400;
+        until_shares(&fleet, other, SECOND * 15, &HALVES);
+        fleet.join(victim);
+        until_shares(&fleet, victim, SECOND * 15, &THIRDS);
+    }
+    fleet.until_all_are_renewed("one", players, SECOND * 60);
+    fleet.check_each_was_renewed_once("two", players);
+    let besides = fleet.renewals() - players;
+    assert!(besides < players / 4, "{besides} renewals were asked for besides the {players} that were recorded");
 }
 
 #[test]

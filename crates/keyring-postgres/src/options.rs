@@ -29,7 +29,7 @@ impl Default for Options {
             connections: 8,
             group_max: 4096,
             connect_timeout: Duration::from_secs(5),
-            statement_timeout: Duration::from_secs(30),
+            statement_timeout: Duration::from_secs(10),
             find_timeout: Duration::from_secs(2),
         }
     }

@@ -151,6 +151,31 @@ impl Fleet {
 
     /// Hands a keeper keys that are due at once, and demands that it takes each.
     pub(crate) fn enroll(&self, asked: &str, players: Range<usize>) {
+        self.hand_in(asked, &self.lines(players));
+    }
+
+    /// Hands a keeper these lines, and demands that it takes each or has it already.
+    pub(crate) fn hand_in(&self, asked: &str, lines: &[String]) {
+        if lines.is_empty() {
+            return;
+        }
+        let answer = self.http(asked, "listen", "POST", "/v1/keys:enroll", &lines.concat());
+        let is_taken = |line: &&str| line.contains("\"status\":201") || line.contains("\"status\":200");
+        assert_eq!(answer.lines().filter(is_taken).count(), lines.len(), "{answer}");
+    }
+
+    /// Hands a keeper one line after the other until it is dead; returns how many it has acknowledged.
+    pub(crate) fn hand_in_until_it_dies(&self, asked: &str, lines: &[String]) -> usize {
+        let address = self.ready(asked, "listen");
+        let is_taken = |line: &&String| {
+            let answer = exchange(&address, "POST /v1/keys:enroll", TOKEN, line);
+            answer.is_ok_and(|answer| String::from_utf8_lossy(&answer.body).contains("\"status\":201"))
+        };
+        lines.iter().take_while(is_taken).count()
+    }
+
+    /// Keys that are due at once, each as a line of a batch.
+    pub(crate) fn lines(&self, players: Range<usize>) -> Vec<String> {
         let now: Timestamp = self.control("GET", "clock", "")["now"].as_str().unwrap().parse().unwrap();
         let issued_at = now - DAY * 12;
         let line = |number: usize| {
@@ -159,10 +184,12 @@ impl Fleet {
             let key = self.control("POST", "keys", &wish.to_string())["key"].clone();
             json!({ "app": "mygame", "user": user, "kind": "purchase", "key": key }).to_string() + "\n"
         };
-        let lines: String = players.clone().map(line).collect();
-        let answer = self.http(asked, "listen", "POST", "/v1/keys:enroll", &lines);
-        let taken = answer.lines().filter(|line| line.contains("\"status\":201")).count();
-        assert_eq!(taken, players.len(), "{answer}");
+        players.map(line).collect()
+    }
+
+    /// How many keys there are.
+    pub(crate) fn keys(&self, asked: &str) -> usize {
+        self.list(asked).len()
     }
 
     /// Every key as it is listed.
