@@ -50,13 +50,13 @@ pub const FIND_OF_USER: Statement = concat!(
     " FROM key WHERE bucket BETWEEN $1 AND $2 AND user_name = $3 AND app = $4 ORDER BY id"
 );
 
-/// The first of what is due in the order of risk, in these buckets: one bit each, or null for all. Bits are looked up in
-/// the time of one, and leave the choice of the index alone.
+/// The first of what became due between two instants, in the order of risk, in these buckets: one bit each, or null for
+/// all. Bits are looked up in the time of one, and leave the choice of the index alone.
 pub const DUE_WAITING: Statement = "-- due::waiting
     SELECT id, expires_at FROM key
-    WHERE bucket BETWEEN $1 AND $2 AND next_attempt_at <= $3 AND app * 2 + kind <> ALL ($4::integer[])
-        AND ($6::bytea IS NULL OR get_bit($6::bytea, bucket) = 1)
-    ORDER BY expires_at NULLS FIRST, id LIMIT $5";
+    WHERE bucket BETWEEN $1 AND $2 AND next_attempt_at > $3 AND next_attempt_at <= $4
+        AND app * 2 + kind <> ALL ($5::integer[]) AND ($7::bytea IS NULL OR get_bit($7::bytea, bucket) = 1)
+    ORDER BY expires_at NULLS FIRST, id LIMIT $6";
 
 /// The first of what a wrong clock has sent too far away.
 pub const DUE_IMPOSSIBLE: Statement = "-- due::impossible

@@ -66,6 +66,9 @@ impl Committer {
             match self.attempt(&plan, requests, in_doubt.as_deref()).await {
                 Ok(made) => {
                     self.settled(&plan);
+                    let settled = settled(&made);
+                    let writes = plan.writes().iter().copied().zip(&settled);
+                    self.database.backlog.committed(writes, &self.database.names);
                     return Ok(made);
                 }
                 Err(failure) => {

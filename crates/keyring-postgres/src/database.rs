@@ -1,6 +1,7 @@
 //! `Database`: the connections to it, made when they are needed and replaced when they are lost.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
@@ -9,6 +10,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row};
 
 use crate::Options;
+use crate::backlog::Backlog;
 use crate::catalogue::{SESSION, Statement};
 use crate::error::Fault;
 use crate::names::Names;
@@ -26,6 +28,8 @@ pub(crate) struct Database {
     pool: Pool,
     /// The numbers of apps.
     pub(crate) names: Names,
+    /// What is due in the order of risk, from one question to the next.
+    pub(crate) backlog: Arc<Backlog>,
     runtime: tokio::runtime::Handle,
     answer_within: Duration,
     find_within: Duration,
@@ -37,7 +41,7 @@ impl Database {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_config(target.config.clone(), target.tls.clone(), recycling);
         let timeout = options.statement_timeout.as_millis();
-        let session: std::sync::Arc<str> = format!(
+        let session: Arc<str> = format!(
             "{SESSION}; SET statement_timeout = {timeout}; SET idle_in_transaction_session_timeout = {timeout}"
         )
         .into();
@@ -56,7 +60,8 @@ impl Database {
         let runtime = tokio::runtime::Handle::current();
         let answer_within = options.statement_timeout + PATIENCE.min(options.statement_timeout);
         let find_within = options.find_timeout;
-        Ok(Self { pool, names: Names::default(), runtime, answer_within, find_within })
+        let backlog = Arc::new(Backlog::new(options.backlog_rows, options.backlog_fresh));
+        Ok(Self { pool, names: Names::default(), backlog, runtime, answer_within, find_within })
     }
 
     /// Runs something on the runtime that the connections belong to: the caller may be on another or on none, and may

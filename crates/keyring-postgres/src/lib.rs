@@ -2,6 +2,7 @@
 
 mod address;
 mod apps;
+mod backlog;
 pub mod catalogue;
 mod commit;
 mod count;

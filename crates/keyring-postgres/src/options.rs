@@ -14,6 +14,10 @@ pub struct Options {
     pub connections: usize,
     /// At most this many writes share one commit, unless one caller brings more.
     pub group_max: usize,
+    /// When more is due than is asked for, the order of this many rows is kept from one question to the next.
+    pub backlog_rows: usize,
+    /// That order is made anew when questions have moved on by this much: other keepers may have written rows.
+    pub backlog_fresh: Duration,
     /// A connection that cannot be made within this time is given up. A time-out in the URL outranks it.
     pub connect_timeout: Duration,
     /// The server gives up a statement that takes longer, and we give up the server a little later.
@@ -28,6 +32,8 @@ impl Default for Options {
         Self {
             connections: 8,
             group_max: 4096,
+            backlog_rows: 128 * 1024,
+            backlog_fresh: Duration::from_secs(120),
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(10),
             find_timeout: Duration::from_secs(2),

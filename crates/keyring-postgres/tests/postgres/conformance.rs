@@ -21,7 +21,13 @@ mod usual {
 
 mod frugal {
     fn subject() -> super::Subject {
-        super::subject(&super::Options { group_max: 1, connections: 2, ..super::Options::default() })
+        super::subject(&super::Options {
+            group_max: 1,
+            connections: 2,
+            backlog_rows: 60,
+            backlog_fresh: std::time::Duration::from_secs(86_400),
+            ..super::Options::default()
+        })
     }
 
     storekeeper_keyring::keyring_conformance!(subject);
