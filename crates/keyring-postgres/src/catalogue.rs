@@ -16,10 +16,12 @@ macro_rules! columns {
 pub const SCHEMA_FOUND: Statement = "-- schema::found
     SELECT version, oldest_reader FROM schema WHERE bucket = 0";
 
-/// What each session is told first. Statements find rows by index, however young the statistics are; and a commit is
-/// durable when it returns, whatever the server was told (a stricter setting stands).
+/// What each session is told first. Statements find rows by index, however young the statistics are; a group of writes and
+/// the order of a backlog are held in memory; and a commit is durable when it returns, whatever the server was told (a
+/// stricter setting stands).
 pub const SESSION: Statement = "-- connect::session
     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;
+    SET work_mem = '32MB';
     SET default_transaction_isolation = 'read committed';
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
@@ -42,12 +44,12 @@ pub const FIND: Statement = concat!(
     JOIN key ON key.bucket = asked.bucket AND key.id = asked.id"
 );
 
-/// All rows of a player.
+/// All rows of a player that have a slot.
 pub const FIND_OF_USER: Statement = concat!(
     "-- find::of_user
     SELECT ",
     columns!(),
-    " FROM key WHERE bucket BETWEEN $1 AND $2 AND user_name = $3 AND app = $4 ORDER BY id"
+    " FROM key WHERE bucket BETWEEN $1 AND $2 AND user_name = $3 AND app = $4 AND slot <> ''"
 );
 
 /// The first of what became due between two instants, in the order of risk, in these buckets: one bit each, or null for
@@ -289,6 +291,11 @@ pub fn grant(user: &str) -> String {
 pub const SCRATCH_FOUND: Statement = "-- scratch::found
     SELECT count(*), count(*) FILTER (WHERE tablename = 'made_by_bench')
     FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')";
+
+/// How much disk some tables take, with their indexes.
+pub const SCRATCH_BYTES: Statement = "-- scratch::bytes
+    SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
+    WHERE relkind = 'r' AND relname = ANY ($1::text[])";
 
 /// Removes them all.
 pub const SCRATCH_EMPTY: Statement = "-- scratch::empty

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use futures_util::future::try_join;
 use storekeeper_keyring::Record;
-use storekeeper_model::{AppName, KeyId, UserName};
+use storekeeper_model::{AppName, Identity, KeyId, KeyKind, Slot, UserName};
 
 use crate::catalogue::{FIND, FIND_OF_USER};
 use crate::database::Database;
@@ -30,10 +31,18 @@ pub(crate) fn keys(ids: &[KeyId]) -> (Vec<i16>, Vec<&[u8]>) {
     (ids.iter().map(bucket).collect(), ids.iter().map(|id| id.as_bytes().as_slice()).collect())
 }
 
-/// Every row of a player.
+/// Every row of a player: those without a slot by their ids, the others by name.
 pub(crate) async fn of_user(database: &Database, app: &AppName, user: &UserName) -> Result<Vec<Record>, Fault> {
-    let Some(app) = database.app_number(app).await? else { return Ok(Vec::new()) };
+    let Some(number) = database.app_number(app).await? else { return Ok(Vec::new()) };
+    let ids = KeyKind::ALL.map(|kind| {
+        let (app, user) = (app.clone(), user.clone());
+        Identity { app, user, slot: Slot::default(), kind }.key_id()
+    });
     let (first, last) = BUCKETS;
-    let rows = database.query(FIND_OF_USER, &[&first, &last, &user.as_str().as_bytes(), &app]).await?;
-    decode_all(database, &rows).await
+    let parameters: crate::database::Parameters<'_> = &[&first, &last, &user.as_str().as_bytes(), &number];
+    let (usual, slotted) = try_join(find(database, &ids), database.query(FIND_OF_USER, parameters)).await?;
+    let mut records = decode_all(database, &slotted).await?;
+    records.extend(usual.into_iter().flatten());
+    records.sort_unstable_by_key(|record| record.id);
+    Ok(records)
 }
