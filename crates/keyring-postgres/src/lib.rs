@@ -29,4 +29,4 @@ pub use distribution::{distribute, distribution};
 pub use keyring::PostgresKeyring;
 pub use options::{LEASE_CONNECTIONS, Options};
 pub use schema::{Migrated, grant, migrate};
-pub use scratch::scratch;
+pub use scratch::{scratch, scratch_bytes};

@@ -3,7 +3,7 @@
 use storekeeper_keyring::KeyringError;
 
 use crate::Options;
-use crate::catalogue::{SCRATCH_EMPTY, SCRATCH_FOUND};
+use crate::catalogue::{DISTRIBUTED_TABLES, SCRATCH_BYTES, SCRATCH_EMPTY, SCRATCH_FOUND};
 use crate::error::Fault;
 use crate::schema::{Admin, migrate};
 use crate::target::{Target, unreachable};
@@ -25,6 +25,19 @@ pub async fn scratch(url: &str) -> Result<(), KeyringError> {
         )));
     }
     migrate(url).await.map(drop)
+}
+
+/// How much disk the keyring's tables take, with their indexes.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn scratch_bytes(url: &str) -> Result<u64, KeyringError> {
+    let target = Target::parse(url, &Options::default())?;
+    let admin = Admin::connect(&target).await?;
+    let found = admin.client.query_one(SCRATCH_BYTES, &[&DISTRIBUTED_TABLES]).await;
+    admin.end().await;
+    let bytes = found.and_then(|row| row.try_get::<_, i64>(0)).map_err(|error| target.explain(&error.into()))?;
+    Ok(u64::try_from(bytes).unwrap_or_default())
 }
 
 /// `false` if there is something that is not ours.

@@ -1,6 +1,7 @@
 //! Fills a keyring with keys as months of keeping would have left them: proven, sealed, with a history.
 
 use std::borrow::Cow;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,12 @@ use crate::exit::CommandError;
 const CHUNK: u64 = 4096;
 /// The version of the key that is held: three were held before it.
 const KEY_VERSION: u32 = 4;
+/// So many of the first due keys are told apart.
+pub(super) const FIRST_DUE: usize = 1024;
+/// With the usual target and spread all keys of this age, in days, are due.
+const DUE_AGE: std::ops::Range<u32> = 11..13;
+/// And none of this age is.
+const YOUNG_AGE: std::ops::Range<u32> = 1..3;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// What to fill.
@@ -30,11 +37,10 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub(super) struct Fill {
     /// Where.
     pub(super) files: Files,
-    /// With how many keys.
+    /// With how many keys, each issued at an instant of its own, so that what is due together does not lie together.
     pub(super) keys: u64,
-    /// How long ago they were issued, in days; each at an instant of its own, so that what is due together does not lie
-    /// together.
-    pub(super) age_days: std::ops::Range<u32>,
+    /// How many of them are due; they lie evenly among the others.
+    pub(super) due: u64,
 }
 
 /// What was filled.
@@ -42,6 +48,8 @@ pub(super) struct Fill {
 pub(super) struct Filled {
     /// How many of the keys are due.
     pub(super) due: u64,
+    /// The instant, in milliseconds, by which the first [`FIRST_DUE`] of them are due; the last one's where there are fewer.
+    pub(super) first_due_by: i64,
 }
 
 impl Fill {
@@ -56,22 +64,34 @@ impl Fill {
         }
         keyring.save_app(&app()).await.map_err(failure)?;
         let mut maker = Maker::new(0xf111);
-        let mut due = 0;
+        let (mut due, mut first_due) = (0, BinaryHeap::with_capacity(FIRST_DUE + 1));
         for start in (0..self.keys).step_by(CHUNK as usize) {
             let numbers = start..(start + CHUNK).min(self.keys);
             let records = numbers.map(|number| self.record(number, &mut maker, &sealer, now));
             let records = records.collect::<Result<Vec<_>, _>>()?;
-            due += records.iter().filter(|record| record.next_attempt_at <= Some(now)).count() as u64;
+            for at in records.iter().filter_map(|record| record.next_attempt_at).filter(|at| *at <= now) {
+                due += 1;
+                first_due.push(at.millis());
+                if first_due.len() > FIRST_DUE {
+                    first_due.pop();
+                }
+            }
             put(&*keyring, records).await?;
         }
         keyring.close().await;
-        Ok(Filled { due })
+        Ok(Filled { due, first_due_by: first_due.peek().copied().unwrap_or_default() })
+    }
+
+    fn is_due(&self, number: u64) -> bool {
+        let before = |number: u64| u128::from(number) * u128::from(self.due) / u128::from(self.keys);
+        before(number + 1) > before(number)
     }
 
     fn record(&self, number: u64, maker: &mut Maker, sealer: &Sealer, now: Timestamp) -> Result<Record, CommandError> {
         let identity = identity(number);
         let id = identity.key_id();
-        let issued_at = now - maker.span(DAY * self.age_days.start..DAY * self.age_days.end);
+        let age = if self.is_due(number) { DUE_AGE } else { YOUNG_AGE };
+        let issued_at = now - maker.span(DAY * age.start..DAY * age.end);
         let key = StoreIdKey::parse(Secret::new(maker.key(number, issued_at))).map_err(failure)?;
         let sealed = sealer.seal(&identity, id, Role::Held, KEY_VERSION, key.jwt());
         Ok(Record {
@@ -136,10 +156,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn keys_of_eleven_days_are_due_and_those_of_one_are_not() {
-        for (age_days, due) in [(11..13, 6), (1..3, 0)] {
+    async fn as_many_keys_are_due_as_were_asked_for() {
+        for due in [6, 0, 4] {
             let place = Place::prepare(None).await.unwrap();
-            let filled = Fill { files: place.files.clone(), keys: 6, age_days }.run().await.unwrap();
+            let filled = Fill { files: place.files.clone(), keys: 6, due }.run().await.unwrap();
             assert_eq!(filled.due, due);
             let keyring = place.files.open().await.unwrap();
             let now = SystemClock::new().now();

@@ -44,6 +44,19 @@ pub(super) struct Usage {
     pub(super) peak_rss_bytes: u64,
 }
 
+/// The machine in one line: its processor, how many of its cores this process may use, memory and kernel.
+pub(super) fn named() -> String {
+    let field = |file: &str, name: &str| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(name)).map(str::to_owned);
+        line.and_then(|line| Some(line.split_once(':')?.1.trim().to_owned())).unwrap_or_else(|| String::from("unknown"))
+    };
+    let cores = allowed().map_or(0, |cores| cores.len());
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let (processor, memory) = (field("/proc/cpuinfo", "model name"), field("/proc/meminfo", "MemTotal"));
+    format!("{processor}, {cores} cores, {memory} of memory, Linux {}", kernel.trim())
+}
+
 #[cfg(target_os = "linux")]
 mod system {
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};

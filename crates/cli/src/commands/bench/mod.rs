@@ -16,9 +16,12 @@ mod machine;
 mod made_up;
 mod part;
 mod place;
+mod plot;
 mod process;
 mod read;
 mod renew;
+mod scale;
+mod scan;
 mod serve;
 mod stub;
 
@@ -39,6 +42,8 @@ pub enum Bench {
     Read(read::Read),
     /// Enroll new keys in batches, or with --single one by one
     Enroll(enroll::Enroll),
+    /// Grow a population tenfold time and again, and write what that changes as a table and a plot
+    Scale(scale::Scale),
     /// Be one process of a bench; what it is to do is read from stdin
     #[command(hide = true)]
     Part,
@@ -70,6 +75,7 @@ impl Bench {
             Self::Serve(serve) => report(&serve.run()?),
             Self::Read(read) => report(&read.run().await?),
             Self::Enroll(enroll) => report(&enroll.run().await?),
+            Self::Scale(scale) => report(&scale.run().await?),
             Self::Part => part::run().await,
         }
     }

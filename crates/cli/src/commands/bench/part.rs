@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{bare, drain, emulate, failure, fill, keep, load, report, stub};
+use super::{bare, drain, emulate, failure, fill, keep, load, report, scan, stub};
 use crate::exit::{CommandError, CommandResult};
 
 /// What a process is to be.
@@ -17,6 +17,8 @@ pub(super) enum Role {
     Stub(stub::Stub),
     /// Puts keys into a keyring.
     Fill(fill::Fill),
+    /// Asks what is due.
+    Scan(scan::Scan),
     /// A keeper that renews what is due.
     Drain(drain::Drain),
     /// The emulator, and beside it the bare signing rate.
@@ -35,6 +37,7 @@ impl Role {
         match self {
             Self::Stub(_) => "stub",
             Self::Fill(_) => "fill",
+            Self::Scan(_) => "scan",
             Self::Drain(_) => "drain",
             Self::Emulate(_) => "emulate",
             Self::Keep(_) => "keep",
@@ -61,6 +64,7 @@ pub(super) async fn run() -> CommandResult {
     match role {
         Role::Stub(stub) => on_one_thread(|| stub.run(orders)).await,
         Role::Fill(fill) => report(&fill.run().await?),
+        Role::Scan(scan) => report(&scan.run().await?),
         Role::Drain(drain) => drain.run(orders).await,
         Role::Emulate(emulate) => emulate.run(orders).await,
         Role::Keep(keep) => keep.run(orders).await,

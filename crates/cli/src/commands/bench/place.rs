@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use storekeeper_keyring::Keyring;
 use storekeeper_keyring::seal::MasterKey;
-use storekeeper_keyring_postgres::scratch;
+use storekeeper_keyring_postgres::{scratch, scratch_bytes};
 use tempfile::TempDir;
 
 use super::failure;
@@ -104,6 +104,25 @@ impl Files {
     pub(super) async fn open(&self) -> Result<Arc<dyn Keyring>, CommandError> {
         let url = KeyringUrl::parse(&self.url, Path::new("")).map_err(failure)?;
         compose::open_keyring(&config::Keyring::of(url)).await
+    }
+
+    /// How much disk it takes, once whoever had it open has closed it.
+    ///
+    /// # Errors
+    /// When the disk or the database does not say.
+    pub(super) async fn disk_bytes(&self) -> Result<u64, CommandError> {
+        match KeyringUrl::parse(&self.url, Path::new("")).map_err(failure)? {
+            KeyringUrl::Sqlite(path) => {
+                let size = |suffix| fs::metadata(beside(&path, suffix)).map_or(0, |file| file.len());
+                Ok(["", "-wal"].map(size).iter().sum())
+            }
+            KeyringUrl::Postgres(_) => scratch_bytes(&self.url).await.map_err(failure),
+        }
+    }
+
+    /// What keeps it, as a reader knows it.
+    pub(super) fn backend(&self) -> &'static str {
+        if self.url.starts_with("sqlite:") { "SQLite" } else { "PostgreSQL" }
     }
 
     /// The key that seals what is in the keyring.

@@ -29,8 +29,6 @@ const TURN_MILLIS: u64 = 500;
 /// Before anything is counted every key is read once, as in any hour of a real keeper; at most so many are.
 const WARM_UP_MAX: u64 = 200_000;
 const WARM_UP_MILLIS: u64 = 30_000;
-/// None is due before it is seven days old.
-const AGE_DAYS: std::ops::Range<u32> = 1..3;
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -65,9 +63,9 @@ impl Read {
         let cores = Cores::split(self.common.cores)?;
         let place = Place::prepare(self.common.keyring.as_deref()).await?;
         let keys = self.common.keys.unwrap_or(KEYS);
-        let fill = Role::Fill(Fill { files: place.files.clone(), keys, age_days: AGE_DAYS });
+        let fill = Role::Fill(Fill { files: place.files.clone(), keys, due: 0 });
         let mut fill = Process::start(&fill, &cores.others)?;
-        let Filled { due: _ } = fill.hear()?;
+        let Filled { .. } = fill.hear()?;
         fill.end()?;
         let token = super::token();
         let keep = Role::Keep(Keep { files: place.files.clone(), token: token.clone() });

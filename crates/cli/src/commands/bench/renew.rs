@@ -20,8 +20,6 @@ pub struct Renew {
     common: Common,
 }
 
-/// With the usual target and spread all keys of this age are due.
-const AGE_DAYS: std::ops::Range<u32> = 11..13;
 const KEYS: u64 = 100_000;
 const SECONDS: u64 = 600;
 
@@ -47,9 +45,9 @@ impl Renew {
         let cores = Cores::split(self.common.cores)?;
         let place = Place::prepare(self.common.keyring.as_deref()).await?;
         let keys = self.common.keys.unwrap_or(KEYS);
-        let fill = Role::Fill(Fill { files: place.files.clone(), keys, age_days: AGE_DAYS });
+        let fill = Role::Fill(Fill { files: place.files.clone(), keys, due: keys });
         let mut fill = Process::start(&fill, &cores.others)?;
-        let Filled { due } = fill.hear()?;
+        let Filled { due, .. } = fill.hear()?;
         fill.end()?;
         let mut stub = Process::start(&Role::Stub(Stub { awake: !cores.are_shared() }), &cores.others)?;
         let Listening { address: upstream } = stub.hear()?;
