@@ -36,8 +36,9 @@ CREATE TABLE app (
     UNIQUE (bucket, name)
 );
 
--- Counts, kept in the transaction that changes what they count. One row per bucket, so that keepers do not wait for each
--- other; pages keep room, so that a change stays on its page and touches no index.
+-- Counts, kept in the transaction that changes what they count. Each keeper adds to rows of its own, in a bucket it has
+-- drawn, so that keepers do not wait for each other: only the sum says something, a row alone may be negative. Pages keep
+-- room, so that a change stays on its page and touches no index.
 CREATE TABLE population (
     bucket   smallint NOT NULL,
     app      integer NOT NULL,

@@ -21,7 +21,7 @@ pub const SCHEMA_FOUND: Statement = "-- schema::found
 /// stricter setting stands).
 pub const SESSION: Statement = "-- connect::session
     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;
-    SET work_mem = '32MB';
+    SET work_mem = '32MB'; SET enable_memoize = off;
     SET default_transaction_isolation = 'read committed';
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 

@@ -26,6 +26,8 @@ pub(crate) struct Committer {
     database: Database,
     /// Rows whose last write was sent to be committed, and nobody knows whether it was.
     doubtful: HashSet<KeyId>,
+    /// The bucket in which this keeper keeps its part of the counts.
+    counted_in: i16,
 }
 
 /// How an attempt ended without an answer.
@@ -49,7 +51,7 @@ impl From<tokio_postgres::Error> for Failure {
 
 impl Committer {
     pub(crate) fn new(database: Database) -> Self {
-        Self { database, doubtful: HashSet::new() }
+        Self { database, doubtful: HashSet::new(), counted_in: any_bucket() }
     }
 
     /// Makes a group of requests durable; answers each in its place.
@@ -133,7 +135,7 @@ impl Committer {
         requests: &[&Request],
         in_doubt: Option<&[Made]>,
     ) -> Result<Vec<Made>, Failure> {
-        let mut settled = plan.run(&transaction, &self.database.names).await?;
+        let mut settled = plan.run(&transaction, &self.database.names, self.counted_in).await?;
         let used = requests.iter().flat_map(|request| request.used());
         note_used(&transaction, used).await?;
         self.recognise(&transaction, plan, &mut settled).await?;
@@ -221,6 +223,13 @@ impl Committer {
         let records = decode_all(&self.database, &rows).await?;
         Ok(records.into_iter().map(|record| (record.id, record)).collect())
     }
+}
+
+/// A bucket that differs between processes; two that draw the same wait for each other now and then, and nothing else.
+fn any_bucket() -> i16 {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    let drawn = std::hash::RandomState::new().build_hasher().finish() % 4096;
+    i16::try_from(drawn).expect("there are 4096 buckets")
 }
 
 /// Whether a row is what a write would have made of it.

@@ -56,7 +56,7 @@ impl<'q> Asked<'q> {
                 blocked.push(app_and_kind(app, kind_number(*kind)));
             }
         }
-        let buckets = query.buckets.as_ref().map(|buckets| buckets.to_bytes().to_vec());
+        let buckets = query.buckets.as_ref().map(|buckets| buckets.to_bytes());
         // Rows in `except` take their places in the order too, and one more tells whether there are more.
         let enough = query.limit.saturating_add(query.except.len()).saturating_add(1);
         Ok(Self { database, query, blocked, buckets, rows_max: database.backlog.rows_max().max(enough) })

@@ -65,7 +65,13 @@ impl<'w> Plan<'w> {
     }
 
     /// Makes the writes in a transaction; says for each what will have come of it once that is committed.
-    pub(crate) async fn run(&self, transaction: &Transaction<'_>, names: &Names) -> Result<Vec<Settled>, Fault> {
+    /// Counts are added to rows in the bucket `counted_in`.
+    pub(crate) async fn run(
+        &self,
+        transaction: &Transaction<'_>,
+        names: &Names,
+        counted_in: i16,
+    ) -> Result<Vec<Settled>, Fault> {
         let mut settled = vec![Settled::Conflict; self.writes.len()];
         let mut counts = Counts::default();
         for step in &self.steps {
@@ -77,7 +83,7 @@ impl<'w> Plan<'w> {
                 counts.add(self.writes[place], names)?;
             }
         }
-        counts.write(transaction).await?;
+        counts.write(transaction, counted_in).await?;
         Ok(settled)
     }
 }
@@ -212,7 +218,7 @@ fn day(day: i64) -> i32 {
 
 /// What a group changes in the counts, in the order in which all keepers lock them.
 #[derive(Default)]
-struct Counts(BTreeMap<(i16, i32, i16), [i64; 4]>);
+struct Counts(BTreeMap<(i32, i16), [i64; 4]>);
 
 impl Counts {
     /// Adds what a write that was made has changed.
@@ -224,8 +230,7 @@ impl Counts {
         if before == after {
             return Ok(());
         }
-        let place = (bucket(&id_of(write)), number(identity, names)?, kind_number(identity.kind));
-        let sums = self.0.entry(place).or_default();
+        let sums = self.0.entry((number(identity, names)?, kind_number(identity.kind))).or_default();
         for (facets, sign) in [(before, -1), (after, 1)] {
             if let Some(Facets { revoked, refused, unproven }) = facets {
                 let one = [1, i64::from(revoked), i64::from(refused), i64::from(unproven)];
@@ -235,14 +240,15 @@ impl Counts {
         Ok(())
     }
 
-    async fn write(&self, transaction: &Transaction<'_>) -> Result<(), Fault> {
+    /// Adds them to this keeper's own rows, so that keepers do not wait for each other.
+    async fn write(&self, transaction: &Transaction<'_>, counted_in: i16) -> Result<(), Fault> {
         let changed: Vec<_> = self.0.iter().filter(|(_, sums)| **sums != [0; 4]).collect();
         if changed.is_empty() {
             return Ok(());
         }
-        let buckets: Vec<i16> = changed.iter().map(|((bucket, _, _), _)| *bucket).collect();
-        let apps: Vec<i32> = changed.iter().map(|((_, app, _), _)| *app).collect();
-        let kinds: Vec<i16> = changed.iter().map(|((_, _, kind), _)| *kind).collect();
+        let buckets = vec![counted_in; changed.len()];
+        let apps: Vec<i32> = changed.iter().map(|((app, _), _)| *app).collect();
+        let kinds: Vec<i16> = changed.iter().map(|((_, kind), _)| *kind).collect();
         let sums = |at: usize| changed.iter().map(|(_, sums)| sums[at]).collect::<Vec<i64>>();
         let (total, revoked, refused, unproven) = (sums(0), sums(1), sums(2), sums(3));
         let statement = transaction.prepare_cached(SETTLE_COUNT).await?;

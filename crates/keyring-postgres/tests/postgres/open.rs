@@ -1,7 +1,7 @@
 //! Opening: what is in the way is said in one line that says what to do, and what was there before is there again.
 
 use storekeeper_keyring::conformance::{Rows, enroll, put};
-use storekeeper_keyring::{DueQuery, Keyring, KeyringError, Settled};
+use storekeeper_keyring::{DueQuery, Expected, Keyring, KeyringError, Settled, Write};
 use storekeeper_keyring_postgres::{Migrated, PostgresKeyring, grant, migrate};
 use storekeeper_model::Timestamp;
 
@@ -62,6 +62,25 @@ fn two_keepers_see_each_others_rows_and_apps() {
         for keyring in [&one, &other] {
             assert_eq!(keyring.find(&ids).await.unwrap(), [Some(first.clone()), Some(second.clone())]);
             assert_eq!(keyring.count(Timestamp::EPOCH, &[]).await.unwrap().len(), 2);
+        }
+    });
+}
+
+#[test]
+fn what_one_keeper_counted_another_may_take_away() {
+    runtime().block_on(async {
+        let url = empty_database(Cluster::shared()).await;
+        migrate(&url).await.unwrap();
+        let (one, other) = (PostgresKeyring::open(&url).await.unwrap(), PostgresKeyring::open(&url).await.unwrap());
+        let mut rows = Rows::new(3);
+        let [first, second] = ["a", "b"].map(|user| rows.usual(user));
+        enroll(&one, &[first.clone(), second]).await;
+        let (id, identity, expected) = (first.id, first.identity.clone(), Expected::of(&first));
+        let forget = Write::Forget { id, identity, expected };
+        assert_eq!(other.settle(vec![forget].into()).await.unwrap(), [Settled::Done(first.revision)]);
+        for keyring in [&one, &other] {
+            let counts = keyring.count(Timestamp::EPOCH, &[]).await.unwrap();
+            assert_eq!(counts.iter().map(|count| count.active).sum::<u64>(), 1);
         }
     });
 }
