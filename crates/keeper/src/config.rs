@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use storekeeper_client::{Endpoint, EntraVersion};
 use storekeeper_keyring::NodeId;
-use storekeeper_model::{AppName, ClientId, KeyKind, Secret};
+use storekeeper_model::{AppName, ClientId, KeyKind, Secret, Timestamp};
 use storekeeper_policy::RenewalPolicy;
 
 use crate::fleet::LeaseTimes;
@@ -110,6 +110,11 @@ pub trait CredentialSource: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// One line for the operator: which file, what is wrong; never the secret.
     fn read(&self) -> Result<Secret<String>, String>;
+
+    /// When it expires, as far as that was told; only the directory it was made in knows for sure.
+    fn expires_at(&self) -> Option<Timestamp> {
+        None
+    }
 }
 
 /// A secret that does not change.

@@ -26,6 +26,8 @@ use crate::rows::Rows;
 use crate::shell::{self, Message, Postbox, Shell, Tools};
 use crate::start::{StartError, check_apps, open_sealer};
 use crate::store_time::StoreTime;
+use crate::survey::Survey;
+use crate::timed::Timed;
 use crate::view::{EnrollRequest, Enrolled, KeyView, LiveKey, TicketView};
 
 /// A row that many callers write at once is tried this often.
@@ -51,6 +53,7 @@ pub(crate) struct Inner {
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) tools: Arc<Tools>,
     pub(crate) postbox: Postbox,
+    pub(crate) survey: Survey,
     shell: Mutex<Option<JoinHandle<()>>>,
     fleet: Mutex<Option<(FleetPostbox, JoinHandle<()>)>>,
     used: Mutex<HashMap<KeyId, i64>>,
@@ -76,6 +79,11 @@ impl Keeper {
             // A lease has to outlive every attempt that is started under it.
             config.request_timeout = config.request_timeout.min(config.node.times.attempt_max());
         }
+        let metrics = Metrics::new();
+        let keyring: Arc<dyn Keyring> = Arc::new(Timed::new(keyring, &metrics));
+        let expiries = |app: &AppConfig| app.credentials.iter().map(|credential| credential.expires_at()).collect();
+        let credentials: Vec<_> = config.apps.iter().map(|app| (app.name.clone(), expiries(app))).collect();
+        let survey = Survey::new(&metrics, &credentials);
         let now = clock.now();
         let (rows, populations) = check_apps(&config, &*keyring, now).await?;
         let sealer = Arc::new(open_sealer(&*keyring, master, now).await?);
@@ -89,7 +97,7 @@ impl Keeper {
             keyring: Rows::new(keyring, config.cache_rows),
             clock,
             attempts,
-            metrics: Metrics::new(),
+            metrics,
             holding: if is_shared { Holding::shared() } else { Holding::alone() },
             skewed: AtomicBool::new(false),
             store_time: StoreTime::new(),
@@ -110,6 +118,7 @@ impl Keeper {
             sealer,
             tools,
             postbox,
+            survey,
             shell: Mutex::new(Some(shell)),
             fleet: Mutex::new(fleet),
             used: Mutex::default(),

@@ -22,6 +22,8 @@ mod saver;
 mod shell;
 mod start;
 mod store_time;
+mod survey;
+mod timed;
 mod transfer;
 pub mod view;
 

@@ -252,6 +252,11 @@ impl Metrics {
         self.overtaken.inc_by(count);
     }
 
+    /// Adds families that somebody else feeds.
+    pub(crate) fn register(&self, register: impl FnOnce(&mut Registry)) {
+        register(&mut self.registry.lock().expect("no holder of this lock panics"));
+    }
+
     /// Sets the gauges and writes everything, without the closing `# EOF`.
     pub(crate) fn encode(&self, stats: Option<&Stats>, seen: &Observation) -> String {
         if let Some(stats) = stats {

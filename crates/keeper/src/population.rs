@@ -145,6 +145,7 @@ impl Keeper {
     pub async fn metrics(&self) -> String {
         let seen = self.observe().await;
         let stats = self.stats_beside(&seen).await.ok();
+        self.survey(stats.as_ref()).await;
         self.inner.tools.metrics.encode(stats.as_ref(), &seen)
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use storekeeper_keeper::CredentialSource;
 pub use storekeeper_keeper::UserClaim;
-use storekeeper_model::{AppName, ClientId, Secret};
+use storekeeper_model::{AppName, ClientId, Secret, Timestamp};
 
 use super::problem::Report;
 use super::renewal::{self, Renewal};
@@ -38,15 +38,22 @@ pub enum Credential {
         secret: Secret<String>,
         /// Where it stands; read again whenever it is needed, so that one that is replaced is found without a restart.
         file: Option<PathBuf>,
+        /// When it expires, as its owner says.
+        expires_at: Option<Timestamp>,
     },
 }
 
 impl CredentialSource for Credential {
     fn read(&self) -> Result<Secret<String>, String> {
         match self {
-            Self::ClientSecret { secret, file: None } => Ok(secret.clone()),
+            Self::ClientSecret { secret, file: None, .. } => Ok(secret.clone()),
             Self::ClientSecret { file: Some(file), .. } => secret_file::read(file).map(|read| read.text),
         }
+    }
+
+    fn expires_at(&self) -> Option<Timestamp> {
+        let Self::ClientSecret { expires_at, .. } = self;
+        *expires_at
     }
 }
 
@@ -106,13 +113,25 @@ fn credential(node: &Node, report: &mut Report) -> Option<Credential> {
                 report.problem(node.origin.clone(), node.setting("secret_file"), message);
             }
             let (secret, file) = (node.secret("secret")?, node.secret_file("secret"));
-            Some(Credential::ClientSecret { secret, file })
+            let expires_at = node.text("expires_at").and_then(|text| {
+                let at = instant(&text);
+                if at.is_none() {
+                    node.refuse("expires_at", "is no day such as \"2027-01-31\", nor an instant", report);
+                }
+                at
+            });
+            Some(Credential::ClientSecret { secret, file, expires_at })
         }
         other => {
             node.refuse("type", format!("`{other}` is not in this version: use \"client_secret\""), report);
             None
         }
     }
+}
+
+/// A day, at whose beginning it is, or an instant.
+fn instant(text: &str) -> Option<Timestamp> {
+    text.parse().or_else(|_| format!("{text}T00:00:00Z").parse()).ok()
 }
 
 /// A GUID or something with the form of a domain name; it becomes part of a path.
@@ -173,6 +192,13 @@ const CREDENTIAL: Section = Section {
             sample: Some("secret_file = \"mygame.secret\""),
             about: "The value of the client secret.",
         },
+        Setting {
+            name: "expires_at",
+            kind: Kind::Text,
+            preset: Preset::Nothing,
+            sample: Some("expires_at = \"2027-01-31\""),
+            about: "When the app registration says that it expires: a day or an instant. For the metric that warns of it.",
+        },
     ],
     sections: &[],
 };
@@ -186,8 +212,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("secret");
         std::fs::write(&file, "second\n").unwrap();
-        let credential =
-            Credential::ClientSecret { secret: Secret::new(String::from("first")), file: Some(file.clone()) };
+        let credential = Credential::ClientSecret {
+            secret: Secret::new(String::from("first")),
+            file: Some(file.clone()),
+            expires_at: None,
+        };
         assert_eq!(credential.read().unwrap().expose(), "second");
         std::fs::remove_file(&file).unwrap();
         assert!(credential.read().unwrap_err().contains("does not exist"));

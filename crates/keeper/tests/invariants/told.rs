@@ -146,3 +146,31 @@ async fn invariant_10_a_scheduler_that_cannot_look_for_due_keys_is_told_from_one
     let behind = world.now().seconds() as f64 - world.metric(LOOKED).await;
     assert!(behind > 86_400.0, "{behind} s behind");
 }
+
+#[tokio::test]
+async fn a_survey_tells_certificates_and_how_long_the_store_may_be_away() {
+    let world = World::new().await;
+    world.proven(3).await;
+    world.advance(DAY * 2).await;
+    world.enroll("older", DAY * 5).await;
+    let by_certificate = |text: &str| {
+        let lines = text.lines().filter(|line| line.starts_with("storekeeper_keys_by_certificate{"));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum::<f64>()
+    };
+    assert!((by_certificate(&world.keeper.metrics().await) - 4.0).abs() < 0.5);
+    let budget = async |until: &str| {
+        world.metric(&format!("storekeeper_outage_budget_seconds{{app=\"mygame\",until=\"{until}\"}}")).await
+    };
+    let days = |seconds: f64| (seconds / 86_400.0).round();
+    assert_eq!((days(budget("deadline").await), days(budget("expiry").await)), (9.0, 25.0));
+    world.store.set(|store| store.mood = Mood::Broken);
+    world.advance(HOUR * 12).await;
+    assert_eq!(days(budget("deadline").await * 2.0), 17.0);
+    world.advance(DAY * 10).await;
+    assert!(budget("deadline").await.abs() < 1.0, "the first is past its deadline");
+    let text = world.keeper.metrics().await;
+    for operation in ["find", "settle", "due", "page", "count"] {
+        let line = format!("storekeeper_keyring_operation_duration_seconds_count{{operation=\"{operation}\"}}");
+        assert!(text.lines().any(|told| told.starts_with(&line)), "{operation}");
+    }
+}

@@ -224,7 +224,7 @@ impl Identity {
             let message = format!("{}: holds no client secret", secret_file.display());
             return Err(CommandError::new(Exit::Usage, message));
         }
-        let credential = Credential::ClientSecret { secret, file: Some(secret_file.to_owned()) };
+        let credential = Credential::ClientSecret { secret, file: Some(secret_file.to_owned()), expires_at: None };
         let (tenant, client_id) = (self.tenant_id.clone().unwrap_or_default(), self.client_id.as_deref());
         let client_id = ClientId::new(client_id.unwrap_or_default());
         if !client_id.is_guid() {

@@ -1,0 +1,121 @@
+//! `Timed`: a keyring in front of another that measures how long each of its verbs takes, in the operating system's time.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Unit;
+use storekeeper_keyring::keyring::{Answer, Closed};
+use storekeeper_keyring::{
+    AppRow, Count, Due, DueQuery, Keyring, Leases, Page, PageQuery, Record, Settled, WrappedRoot, Write,
+};
+use storekeeper_model::{AppName, KeyId, Timestamp, UserName};
+
+use crate::metrics::Metrics;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    operation: &'static str,
+}
+
+fn histogram() -> Histogram {
+    Histogram::new([
+        0.000_01, 0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
+    ])
+}
+
+/// A keyring that is measured.
+pub(crate) struct Timed {
+    beneath: Arc<dyn Keyring>,
+    spans: Family<Labels, Histogram, fn() -> Histogram>,
+}
+
+impl Timed {
+    /// Measures `beneath` from now on.
+    pub(crate) fn new(beneath: Arc<dyn Keyring>, metrics: &Metrics) -> Self {
+        let spans = Family::new_with_constructor(histogram as fn() -> Histogram);
+        let told: Family<Labels, Histogram, fn() -> Histogram> = Family::clone(&spans);
+        metrics.register(|registry| {
+            let help = "Time that the keyring takes, by what it is asked for";
+            registry.register_with_unit("keyring_operation_duration", help, Unit::Seconds, told);
+        });
+        Self { beneath, spans }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "what is measured is a disk or a network, not the keeper's time")]
+    fn timed<'a, T: Send + 'a>(&'a self, operation: &'static str, answer: Answer<'a, T>) -> Answer<'a, T> {
+        let began = std::time::Instant::now();
+        async move {
+            let answer = answer.await;
+            self.spans.get_or_create(&Labels { operation }).observe(began.elapsed().as_secs_f64());
+            answer
+        }
+        .boxed()
+    }
+}
+
+impl Keyring for Timed {
+    fn find<'a>(&'a self, ids: &'a [KeyId]) -> Answer<'a, Vec<Option<Record>>> {
+        self.timed("find", self.beneath.find(ids))
+    }
+
+    fn of_user<'a>(&'a self, app: &'a AppName, user: &'a UserName) -> Answer<'a, Vec<Record>> {
+        self.timed("of_user", self.beneath.of_user(app, user))
+    }
+
+    fn due(&self, query: DueQuery) -> Answer<'_, Due> {
+        self.timed("due", self.beneath.due(query))
+    }
+
+    fn settle(&self, writes: Arc<Vec<Write>>) -> Answer<'_, Vec<Settled>> {
+        self.timed("settle", self.beneath.settle(writes))
+    }
+
+    fn witnesses<'a>(
+        &'a self,
+        app: &'a AppName,
+        except: KeyId,
+        now: Timestamp,
+        limit: usize,
+    ) -> Answer<'a, Vec<Record>> {
+        self.timed("witnesses", self.beneath.witnesses(app, except, now, limit))
+    }
+
+    fn page(&self, query: PageQuery) -> Answer<'_, Page> {
+        self.timed("page", self.beneath.page(query))
+    }
+
+    fn count<'a>(&'a self, now: Timestamp, overdue_before: &'a [(AppName, Timestamp)]) -> Answer<'a, Vec<Count>> {
+        self.timed("count", self.beneath.count(now, overdue_before))
+    }
+
+    fn note_used<'a>(&'a self, used: &'a [(KeyId, i64)]) -> Answer<'a, ()> {
+        self.timed("note_used", self.beneath.note_used(used))
+    }
+
+    fn apps(&self) -> Answer<'_, Vec<AppRow>> {
+        self.timed("apps", self.beneath.apps())
+    }
+
+    fn save_app<'a>(&'a self, app: &'a AppRow) -> Answer<'a, ()> {
+        self.timed("save_app", self.beneath.save_app(app))
+    }
+
+    fn roots(&self) -> Answer<'_, Vec<WrappedRoot>> {
+        self.timed("roots", self.beneath.roots())
+    }
+
+    fn add_root<'a>(&'a self, root: &'a WrappedRoot) -> Answer<'a, ()> {
+        self.timed("add_root", self.beneath.add_root(root))
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        self.beneath.leases()
+    }
+
+    fn close(&self) -> Closed<'_> {
+        self.beneath.close()
+    }
+}
