@@ -17,6 +17,7 @@ mod row;
 mod schema;
 mod settle;
 mod shared;
+mod watch;
 mod whereabouts;
 mod witness;
 mod writer;

@@ -17,6 +17,7 @@ use crate::lock::{FileLock, beside};
 use crate::reader::Finders;
 use crate::settle::Group;
 use crate::shared::Shared;
+use crate::watch::Watch;
 
 /// How many groups may wait before a caller has to.
 const WAITING_MAX: usize = 1024;
@@ -88,6 +89,7 @@ impl Writer {
             connection,
             shared,
             log: beside(path, "-wal"),
+            watch: Watch::new(path),
             log_bytes_max,
             group_max: options.group_max,
             _lock: lock,
@@ -165,6 +167,7 @@ struct Worker {
     shared: Shared,
     after_commit: AfterCommit,
     log: PathBuf,
+    watch: Watch,
     checkpoint_pages: i64,
     log_bytes_max: u64,
     group_max: usize,
@@ -213,6 +216,7 @@ impl Worker {
     }
 
     fn commit(&self, jobs: &[Job]) -> Result<Vec<Made>, KeyringError> {
+        self.watch.check()?;
         // Numbers for the names of apps are made outside the transaction: they outlive its failure.
         for name in jobs.iter().flat_map(|job| job.request.apps()) {
             self.shared.names.number_or_new(&self.connection, name)?;
@@ -220,6 +224,8 @@ impl Worker {
         self.execute("-- writer::commit\nBEGIN IMMEDIATE")?;
         let made = self.make(jobs).map_err(|error| in_use(&error))?;
         self.execute("-- writer::commit\nCOMMIT")?;
+        // What went into a file that is no longer there is not durable, and nobody is told that it is.
+        self.watch.check()?;
         Ok(made)
     }
 

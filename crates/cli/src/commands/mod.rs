@@ -153,6 +153,9 @@ fn take_back(file: Option<&Path>) {
     drop(file.map(std::fs::remove_file));
 }
 
+/// SIGXFSZ, on Linux for x86, Arm and RISC-V as on the BSDs.
+const FILE_TOO_LARGE: i32 = 25;
+
 /// SIGTERM and SIGINT, listened for from the start: who stops a command that has just said it is ready gets an orderly end.
 struct StopSignals {
     terminate: tokio::signal::unix::Signal,
@@ -163,6 +166,9 @@ impl StopSignals {
     fn listen() -> Result<Self, CommandError> {
         use tokio::signal::unix::{SignalKind, signal};
         let listen = |kind| signal(kind).map_err(|error| CommandError::new(Exit::Failure, error));
+        // A file that may grow no further then fails the write, as a full disk does, instead of ending the process. Where
+        // the signal cannot be caught that stays as it is.
+        drop(signal(SignalKind::from_raw(FILE_TOO_LARGE)));
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
