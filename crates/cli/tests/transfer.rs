@@ -37,8 +37,12 @@ impl Pair {
         let text = fs::read_to_string(&file).unwrap() + operator;
         fs::write(&file, &text).unwrap();
         assert!(text.contains("# url = \"sqlite:storekeeper.db\""));
-        fs::write(dir.join("new.toml"), text.replace("# url = \"sqlite:storekeeper.db\"", "url = \"sqlite:new.db\""))
-            .unwrap();
+        fs::write(
+            dir.join("new.toml"),
+            text.replace("# url = \"sqlite:storekeeper.db\"", "url = \"sqlite:new.db\"")
+                .replace("# retain = \"off\"", "retain = \"180d\""),
+        )
+        .unwrap();
         let old = scene.place.serve(&SERVE);
         let new = Some(scene.place.serve(&NEW));
         let pair = Self { scene, _old: old, new };
@@ -205,4 +209,39 @@ fn a_table_is_kept_warm_by_what_has_changed() {
     let next = pair.run("keeper.json", &["export", "--since", &later, "-o", "json"]).ok();
     assert_eq!(next.out, "");
     assert!(next.err.contains(&format!("\"cursor\":\"{}", &cursor[..6])), "{}", next.err);
+}
+
+#[test]
+fn a_key_that_nobody_has_read_for_long_is_left_alone_until_somebody_does() {
+    let pair = Pair::new(0);
+    assert!(fs::read_to_string(pair.file("new.toml")).unwrap().contains("\nretain = \"180d\""));
+    pair.run("new.json", &["app", "resume", "mygame"]).ok();
+    let day = std::time::Duration::from_secs(86_400);
+    let line = |user: &str, read_before: u32| {
+        let key = pair.scene.mint("collections", user, pair.scene.now() - day * 12);
+        let last_used = (pair.scene.now() - day * read_before).to_string();
+        let last_used = last_used.split('T').next().unwrap();
+        json!({"app": "mygame", "user": user, "key": key, "state": "active", "proven": true, "last_used": last_used})
+            .to_string()
+    };
+    let view = |user: &str| pair.run("new.json", &["key", "show", user, "collections", "-o", "json"]).ok().json();
+    let import = |line: String| pair.scene.place.run_with(&with("new.json", &["import", "-"]), &line).ok();
+    let until = |user: &str, what: &str, holds: &dyn Fn(&Value) -> bool| {
+        for _ in 0..300 {
+            if holds(&view(user)) {
+                return;
+            }
+            #[expect(clippy::disallowed_methods, reason = "another process is waited for")]
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        panic!("{user}: {what}: {}", view(user));
+    };
+    // Only once the Store has told its time is a key left alone.
+    import(line("reader", 3));
+    until("reader", "it is renewed", &|key| key["key_version"] == 2);
+    import(line("sleeper", 200));
+    until("sleeper", "it is left alone", &|key| key["renew_at"].is_null());
+    assert_eq!(view("sleeper")["key_version"], 1);
+    pair.run("new.json", &["key", "get", "sleeper", "collections"]).ok();
+    until("sleeper", "it is renewed again", &|key| key["key_version"] == 2 && key["renew_at"].is_string());
 }
