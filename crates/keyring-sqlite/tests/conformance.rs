@@ -34,3 +34,34 @@ mod frugal {
 
     storekeeper_keyring::keyring_conformance!(subject);
 }
+
+/// On tables that the next version has brought up to date, and which it says that this version may use: a deployment can
+/// be rolled back.
+mod rolled_back {
+    use super::{Options, SqliteKeyring, Subject};
+
+    const NEXT: &str = "
+        UPDATE schema SET version = version + 1, oldest_reader = version;
+        ALTER TABLE record ADD COLUMN of_the_future TEXT;
+        ALTER TABLE record ADD COLUMN counted INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE population ADD COLUMN of_the_future INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE app ADD COLUMN of_the_future TEXT;
+        CREATE INDEX record_future ON record (counted) WHERE counted > 0;
+        CREATE TABLE future (number INTEGER PRIMARY KEY)";
+
+    fn subject() -> Subject {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("storekeeper.db");
+        drop(SqliteKeyring::open(&path).expect("an empty folder takes a keyring"));
+        let next = rusqlite::Connection::open(&path).expect("the file is there");
+        next.execute_batch(NEXT).expect("what a next version may do");
+        drop(next);
+        let keyring = SqliteKeyring::open_with(&path, &Options::default());
+        Subject {
+            keyring: Box::new(keyring.expect("the schema says that this version is served")),
+            guard: Box::new(folder),
+        }
+    }
+
+    storekeeper_keyring::keyring_conformance!(subject);
+}
