@@ -4,7 +4,9 @@
 //! a seed. [`run`] plays it and checks after every step that no avoidable lapse, no wrong condemnation and no lost key
 //! occurred; a failing scenario is made smaller by [`shrink`] and printed with its seed.
 
+mod arrival;
 pub mod check;
+mod clock;
 pub mod generate;
 pub mod op;
 pub mod store;

@@ -2,9 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -12,7 +10,6 @@ use rand::seq::IndexedRandom as _;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use storekeeper_client::{Endpoint, EntraVersion};
-use storekeeper_clock::{Clock, Hold, Sleep};
 use storekeeper_emulator::{
     DEV_CLIENT_ID, DEV_CLIENT_SECRET, DEV_TENANT_ID, Emulator, EmulatorOptions, MintKey, Profile, Signatures, Switches,
 };
@@ -26,7 +23,9 @@ use storekeeper_keyring::{Keyring, PageQuery, Record, Settled, Write};
 use storekeeper_model::{AppName, ClientId, Identity, KeyId, KeyKind, Secret, Slot, Timestamp, UserName};
 use storekeeper_policy::RenewalPolicy;
 
+use crate::arrival::{Arrival, Due};
 use crate::check::{self, Broken, Failure, Report};
+use crate::clock::WrongClock;
 use crate::op::{Op, Scenario};
 use crate::store::SimulatedStore;
 
@@ -39,60 +38,6 @@ const CLOCK_LOOK: Duration = Duration::from_secs(30);
 const DAY: Duration = Duration::from_secs(86_400);
 /// Where certificates rotate, a key older than this may be past saving (store.md 3.5).
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(14 * 86_400);
-
-/// The keeper's clock: the Store's, plus what it is wrong by.
-#[derive(Debug, Default)]
-struct WrongClock(AtomicI64);
-
-impl Clock for WrongClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.0.load(Ordering::Relaxed))
-    }
-    fn elapsed(&self) -> Duration {
-        Duration::ZERO
-    }
-    fn sleep_until(&self, _at: Timestamp) -> Sleep {
-        Box::pin(std::future::pending())
-    }
-    fn hold(&self, _holder: &'static str) -> Hold {
-        Hold::none()
-    }
-    fn delay(&self, _span: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(std::future::pending())
-    }
-}
-
-/// Something that comes back to the engine later.
-struct Arrival {
-    at: Timestamp,
-    order: u64,
-    what: Due,
-}
-
-enum Due {
-    Event(Box<Event>),
-    /// The keeper looks at its clock.
-    Look,
-    /// Something that lasted has ended.
-    End(Op),
-}
-
-impl PartialEq for Arrival {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.order) == (other.at, other.order)
-    }
-}
-impl Eq for Arrival {}
-impl PartialOrd for Arrival {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Arrival {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
 
 struct World {
     start: Timestamp,
@@ -174,7 +119,7 @@ impl World {
         let keyring = MemoryKeyring::new();
         let (sealer, _) = Sealer::load_or_create(&MasterKey::generate(), Vec::new(), start).expect("nothing to unwrap");
         let (sealer, clock) = (Arc::new(sealer), Arc::new(WrongClock::default()));
-        clock.0.store(start.millis(), Ordering::Relaxed);
+        clock.set(start);
         let attempts =
             Attempts::new(Arc::clone(&config), Arc::clone(&sealer), Arc::clone(&store) as _, Arc::clone(&clock) as _);
         let mut world = Self {
@@ -246,7 +191,7 @@ impl World {
     fn move_to(&mut self, now: Timestamp) {
         self.now = now;
         self.store.set_now(now);
-        self.clock.0.store(self.ours().millis(), Ordering::Relaxed);
+        self.clock.set(self.ours());
     }
 
     fn failure(&self, kind: Broken, detail: String) -> Failure {
