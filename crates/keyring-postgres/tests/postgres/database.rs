@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use storekeeper_keyring_postgres::{Options, PostgresKeyring, migrate};
+use storekeeper_keyring_postgres::{Options, PostgresKeyring, grant, migrate};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cluster::{Cluster, SUPERUSER};
@@ -44,6 +44,10 @@ pub(crate) fn keyring(options: &Options) -> (PostgresKeyring, Box<dyn Any>) {
         let url = match given {
             Some((url, admin_url)) => {
                 migrate(&admin_url).await.unwrap();
+                let config: tokio_postgres::Config = url.parse().unwrap();
+                if let Some(user) = config.get_user() {
+                    grant(&admin_url, user).await.unwrap();
+                }
                 execute(
                     &admin_url,
                     "TRUNCATE key, population, app, root, node; UPDATE lease SET owner = NULL, term = 0",
