@@ -94,9 +94,14 @@ impl Job for Enroll {
     }
 
     fn write(answer: &Enrolled, out: &mut Vec<u8>) {
-        out.extend_from_slice(enrolled_status(answer.outcome).as_str().as_bytes());
-        out.push(b',');
-        let line = EnrolledLine { outcome: answer.outcome.as_str(), fingerprint: answer.fingerprint };
-        answer::write_members(&line, out);
+        write_enrolled(answer, out);
     }
+}
+
+/// Writes what became of a key that was taken in, behind the line's number.
+pub(crate) fn write_enrolled(answer: &Enrolled, out: &mut Vec<u8>) {
+    out.extend_from_slice(enrolled_status(answer.outcome).as_str().as_bytes());
+    out.push(b',');
+    let line = EnrolledLine { outcome: answer.outcome.as_str(), fingerprint: answer.fingerprint };
+    answer::write_members(&line, out);
 }

@@ -18,12 +18,12 @@ use utoipa::ToSchema;
 use crate::answer::{self, OrderAnswer};
 use crate::api::Api;
 use crate::batch::{self, Job};
-use crate::batch_enroll::EnrolledLine;
+use crate::batch_enroll::{EnrolledLine, write_enrolled};
 use crate::body;
 use crate::call::{self, Call};
 use crate::caller::{Caller, Scope};
 use crate::code;
-use crate::keys::{enrolled_status, json};
+use crate::keys::json;
 use crate::problem::Problem;
 
 /// How many keys a page of an export holds at most, and unless the caller says.
@@ -366,10 +366,7 @@ impl Job for Imports {
     }
 
     fn write(answer: &Enrolled, out: &mut Vec<u8>) {
-        out.extend_from_slice(enrolled_status(answer.outcome).as_str().as_bytes());
-        out.push(b',');
-        let line = EnrolledLine { outcome: answer.outcome.as_str(), fingerprint: answer.fingerprint };
-        answer::write_members(&line, out);
+        write_enrolled(answer, out);
     }
 }
 
