@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use futures_util::future::try_join;
 use storekeeper_keyring::Record;
-use storekeeper_model::{AppName, Identity, KeyId, KeyKind, Slot, UserName};
+use storekeeper_model::{AppName, Identity, KeyId, UserName};
 
 use crate::catalogue::{FIND, FIND_OF_USER};
 use crate::database::Database;
@@ -34,10 +34,7 @@ pub(crate) fn keys(ids: &[KeyId]) -> (Vec<i16>, Vec<&[u8]>) {
 /// Every row of a player: those without a slot by their ids, the others by name.
 pub(crate) async fn of_user(database: &Database, app: &AppName, user: &UserName) -> Result<Vec<Record>, Fault> {
     let Some(number) = database.app_number(app).await? else { return Ok(Vec::new()) };
-    let ids = KeyKind::ALL.map(|kind| {
-        let (app, user) = (app.clone(), user.clone());
-        Identity { app, user, slot: Slot::default(), kind }.key_id()
-    });
+    let ids = Identity::usual_ids(app, user);
     let (first, last) = BUCKETS;
     let parameters: crate::database::Parameters<'_> = &[&first, &last, &user.as_str().as_bytes(), &number];
     let (usual, slotted) = try_join(find(database, &ids), database.query(FIND_OF_USER, parameters)).await?;

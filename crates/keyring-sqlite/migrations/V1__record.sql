@@ -58,12 +58,18 @@ CREATE TABLE record (
     newcomer        BLOB               -- packed; null when none waits
 );
 
--- By name. No renewal touches these two.
+-- By name. No renewal touches these two. A player's rows without a slot, which are nearly all, have ids that can be
+-- computed: only the others are listed.
 CREATE UNIQUE INDEX record_id ON record (id);
-CREATE INDEX record_user ON record (user, app);
+CREATE INDEX record_user ON record (user, app) WHERE slot <> '';
 
 -- What is due, in order of time; holds all that choosing, counting and finding witnesses need.
-CREATE INDEX record_due ON record (next_attempt_at, expires_at, issued_at, app, kind, revoked_at, witness)
+--
+-- Time comes in periods of 2^19 ms, about nine minutes, and within a period the key issued last stands last. So the rows of
+-- one commit, which were all issued just now and fall due days apart, are entered at the ends of a few hundred periods,
+-- however many keys there are; by their very moments each would be entered on a page of its own.
+CREATE INDEX record_due
+    ON record (next_attempt_at >> 19, issued_at, next_attempt_at, expires_at, app, kind, revoked_at, witness)
     WHERE next_attempt_at IS NOT NULL;
 
 -- What a wrong clock may have sent too far away.

@@ -94,7 +94,7 @@ impl Moment {
         let oldest = self.overdue_before.values().max().copied().unwrap_or(i64::MIN);
         let waiting = "-- count::waiting
             SELECT app, kind, expires_at, next_attempt_at, issued_at FROM record INDEXED BY record_due
-            WHERE next_attempt_at < :horizon AND revoked_at IS NULL";
+            WHERE next_attempt_at >> 19 <= :horizon >> 19 AND next_attempt_at < :horizon AND revoked_at IS NULL";
         // A row may be due at its very `exp`, which is now.
         let horizon = self.now.saturating_add(1).max(oldest.saturating_add(AGING_MILLIS).saturating_add(1));
         self.each(reader, waiting, horizon, |seen| {
@@ -122,7 +122,8 @@ impl Moment {
         })?;
         let handed_over = "-- count::handed_over
             SELECT app, kind, expires_at, next_attempt_at, issued_at FROM record INDEXED BY record_due
-            WHERE next_attempt_at = :handed_over AND revoked_at IS NULL";
+            WHERE next_attempt_at >> 19 = :handed_over >> 19 AND next_attempt_at = :handed_over
+                AND revoked_at IS NULL";
         self.each(reader, handed_over, Record::HANDED_OVER.millis(), |seen| {
             let Some(count) = counts.get_mut(&(seen.app, seen.kind)) else { return };
             count.handed_over += 1;

@@ -41,7 +41,8 @@ fn rank(reader: &Reader, query: &DueQuery, ranked: &mut Ranked) -> Result<(), Ke
     let from = ranked.go_on(until);
     let waiting = "-- due::rank
         SELECT place, expires_at, app, kind FROM record INDEXED BY record_due
-        WHERE next_attempt_at >= :from AND next_attempt_at <= :until";
+        WHERE next_attempt_at >> 19 BETWEEN :from >> 19 AND :until >> 19
+            AND next_attempt_at >= :from AND next_attempt_at <= :until";
     each(reader, waiting, &[from, until], ranked)?;
     let impossible = "-- due::rank
         SELECT place, expires_at, app, kind FROM record INDEXED BY record_failing
@@ -104,9 +105,10 @@ fn is_due_at(query: &DueQuery, next_attempt_at: Option<i64>) -> bool {
 
 fn next_due_at(reader: &Reader, query: &DueQuery) -> Result<Option<Timestamp>, KeyringError> {
     let sql = "-- due::next_due_at
-        SELECT next_attempt_at FROM record INDEXED BY record_due
-        WHERE next_attempt_at > :until AND NOT (next_attempt_at > :impossible_after AND failing = 1)
-        ORDER BY next_attempt_at LIMIT 1";
+        SELECT min(next_attempt_at) FROM record INDEXED BY record_due
+        WHERE next_attempt_at >> 19 >= :until >> 19
+            AND next_attempt_at > :until AND NOT (next_attempt_at > :impossible_after AND failing = 1)
+        GROUP BY next_attempt_at >> 19 ORDER BY next_attempt_at >> 19 LIMIT 1";
     let read = || {
         let mut statement = reader.connection.prepare_cached(sql)?;
         let mut rows = statement.query((query.until.millis(), query.impossible_after.millis()))?;

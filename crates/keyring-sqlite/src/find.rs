@@ -1,7 +1,7 @@
 //! Finding rows by name: by id, and all of a player.
 
 use storekeeper_keyring::{KeyringError, Record};
-use storekeeper_model::{AppName, KeyId, UserName};
+use storekeeper_model::{AppName, Identity, KeyId, UserName};
 
 use crate::error::in_use;
 use crate::reader::Reader;
@@ -29,20 +29,22 @@ fn by_id(reader: &Reader, id: KeyId) -> Result<Option<Record>, KeyringError> {
     decode(row, &reader.names).map(Some)
 }
 
-/// Every row of a player.
+/// Every row of a player: those without a slot by their ids, the others by name.
 pub(crate) fn of_user(reader: &Reader, app: &AppName, user: &UserName) -> Result<Vec<Record>, KeyringError> {
-    let Some(app) = reader.names.number(app) else { return Ok(Vec::new()) };
+    let Some(number) = reader.names.number(app) else { return Ok(Vec::new()) };
+    let _snapshot = reader.snapshot()?;
+    let mut records: Vec<Record> = find(reader, &Identity::usual_ids(app, user))?.into_iter().flatten().collect();
     let sql = concat!(
         "-- find::of_user\nSELECT ",
         columns!(),
-        " FROM record INDEXED BY record_user WHERE user = :user AND app = :app ORDER BY id"
+        " FROM record INDEXED BY record_user WHERE user = :user AND app = :app AND slot <> ''"
     );
     let mut statement = reader.connection.prepare_cached(sql).map_err(|error| in_use(&error))?;
-    let mut rows = statement.query((user.as_str(), app)).map_err(|error| in_use(&error))?;
-    let mut records = Vec::new();
+    let mut rows = statement.query((user.as_str(), number)).map_err(|error| in_use(&error))?;
     while let Some(row) = rows.next().map_err(|error| in_use(&error))? {
         records.push(decode(row, &reader.names)?);
     }
+    records.sort_unstable_by_key(|record| record.id);
     Ok(records)
 }
 

@@ -1,6 +1,6 @@
 //! `Names`: the numbers that stand in rows for the names of apps.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 use rusqlite::Connection;
@@ -15,8 +15,8 @@ pub(crate) struct Names(Arc<RwLock<Map>>);
 
 #[derive(Debug, Default)]
 struct Map {
-    by_number: HashMap<i64, AppName>,
-    by_name: HashMap<AppName, i64>,
+    by_number: BTreeMap<i64, AppName>,
+    by_name: BTreeMap<AppName, i64>,
 }
 
 impl Names {

@@ -35,7 +35,7 @@ fn places(reader: &Reader, app: i64, now: Timestamp, limit: usize) -> Result<Vec
     let sql = "-- witness::places
         SELECT place FROM (
             SELECT place, app, expires_at, witness FROM record INDEXED BY record_due
-            WHERE next_attempt_at IS NOT NULL ORDER BY next_attempt_at LIMIT :scan_max)
+            WHERE next_attempt_at IS NOT NULL ORDER BY next_attempt_at >> 19, next_attempt_at LIMIT :scan_max)
         WHERE app = :app AND witness = 1 AND expires_at > :now LIMIT :limit";
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let read = || {

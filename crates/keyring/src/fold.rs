@@ -9,9 +9,10 @@
 //! holes:    bytes in the order of their marks
 //! ```
 //!
-//! A mark is one of the bytes 1 to 5, which no JSON text contains, and for all but numbers a length of two bytes with
+//! A mark is one of the bytes 1 to 6, which no JSON text contains, and for all that was decoded a length of two bytes with
 //! the top bit set; all bits set say that the hole before comes again (`kid` and `x5t` are one thumbprint). A number
-//! is kept as its distance from the number before it, zigzag, seven bits per byte.
+//! is kept as its distance from the number before it, zigzag, seven bits per byte. The user's ID is a hole whatever it
+//! looks like, as it stands and behind its length, so that the skeletons of one app's keys are the same.
 
 use base64_simd::{Base64, STANDARD, URL_SAFE_NO_PAD};
 use storekeeper_model::Wipe;
@@ -27,6 +28,10 @@ const BASE64URL: u8 = 2;
 const HEX_UPPER: u8 = 3;
 const HEX_LOWER: u8 = 4;
 const NUMBER: u8 = 5;
+const TEXT: u8 = 6;
+const LAST_MARK: u8 = TEXT;
+/// What stands before the user's ID.
+const USER_ID: &[u8] = b"userId\":";
 const HOLE_TEXT_MIN: usize = 20;
 const AGAIN: usize = (1 << 14) - 1;
 
@@ -72,7 +77,7 @@ impl Folded {
         let mut json = std::mem::take(&mut self.json);
         json.clear();
         let is_base64url = URL_SAFE_NO_PAD.decode_append(part, &mut json).is_ok();
-        let is_text = json.iter().fold(true, |is_text, byte| is_text & (*byte > NUMBER));
+        let is_text = json.iter().fold(true, |is_text, byte| is_text & (*byte > LAST_MARK));
         if is_base64url && is_text {
             self.text(&json);
         }
@@ -102,7 +107,14 @@ impl Folded {
 
     fn string(&mut self, rest: &[u8]) -> usize {
         let length = string_length(rest);
-        let content = rest[1..length].strip_suffix(b"\"").filter(|content| content.len() >= HOLE_TEXT_MIN);
+        let content = rest[1..length].strip_suffix(b"\"");
+        if let Some(content) = content.filter(|_| self.skeleton.ends_with(USER_ID)) {
+            self.skeleton.extend_from_slice(&[b'"', TEXT, b'"']);
+            put_varint(&mut self.holes, content.len() as u64);
+            self.holes.extend_from_slice(content);
+            return length;
+        }
+        let content = content.filter(|content| content.len() >= HOLE_TEXT_MIN);
         if let Some(mark) = content.and_then(|content| self.decode(content)) {
             self.skeleton.push(b'"');
             if self.mark(mark).is_some() {
@@ -191,7 +203,7 @@ fn first_quote_or_escape(bytes: &[u8]) -> Option<usize> {
 
 /// Where the first mark, or the end, stands.
 fn first_mark(bytes: &[u8]) -> Option<usize> {
-    first(bytes, |word| below(word, NUMBER + 1), |byte| byte <= NUMBER)
+    first(bytes, |word| below(word, LAST_MARK + 1), |byte| byte <= LAST_MARK)
 }
 
 /// Where the first byte stands that is looked for, eight bytes at a time: keys are mostly text without marks. `in_word`
@@ -248,7 +260,7 @@ impl<'a> Unfolder<'a> {
             if *mark == END {
                 return Some(rest);
             }
-            let taken = if *mark == NUMBER { 0 } else { 2 };
+            let taken = if matches!(*mark, NUMBER | TEXT) { 0 } else { 2 };
             self.fill(*mark, rest.get(..taken)?, json)?;
             if json.len() > TEXT_MAX {
                 return None;
@@ -263,6 +275,12 @@ impl<'a> Unfolder<'a> {
             BASE64URL => URL_SAFE_NO_PAD.encode_append(self.hole(length)?, json),
             HEX_UPPER => push_hex(b"0123456789ABCDEF", self.hole(length)?, json),
             HEX_LOWER => push_hex(b"0123456789abcdef", self.hole(length)?, json),
+            TEXT => {
+                let length = usize::try_from(take_varint(&mut self.holes)?).ok()?;
+                let (text, holes) = self.holes.split_at_checked(length)?;
+                json.extend_from_slice(text);
+                self.holes = holes;
+            }
             NUMBER => {
                 self.number = self.number.checked_add(unzigzag(take_varint(&mut self.holes)?))?;
                 push_number(self.number, json)?;
@@ -374,6 +392,20 @@ mod tests {
             assert_eq!(Folded::default().fold(text), None, "{text} must not fold");
         }
         assert_eq!(Folded::default().fold(&jwt("{}", "{}", &[0; TEXT_MAX])), None);
+    }
+
+    #[test]
+    fn users_leave_no_trace_in_the_skeleton() {
+        let skeleton = |user: &str| {
+            let claims = format!(r#"{{"claims/key/userId":"{user}","iss":"somebody"}}"#);
+            folds(&jwt("{}", &claims, &[7; 256])).skeleton
+        };
+        let usual = skeleton("player-01");
+        for other in
+            ["", "a longer name", "a\\\"b", "\u{e4}\u{f6}", "\\u0001", "36D101AF67A9F61B8017FB96F91EDD4B22F05804"]
+        {
+            assert_eq!(skeleton(other), usual, "{other}");
+        }
     }
 
     #[test]

@@ -75,6 +75,39 @@ struct Context {
     skeleton: Box<[u8]>,
     json: Vec<u8>,
     text: String,
+    known: Known,
+}
+
+/// The last skeletons that were proven to come back, newest first. An app's keys differ in their holes and share their
+/// skeleton, so that most need neither be compressed nor decompressed. Holes are never kept: they are the secrets.
+#[derive(Default)]
+struct Known([Pair; 4]);
+
+#[derive(Default)]
+struct Pair {
+    skeleton: Vec<u8>,
+    compressed: Vec<u8>,
+}
+
+impl Known {
+    fn compressed(&self, skeleton: &[u8]) -> Option<&[u8]> {
+        self.0.iter().find(|pair| pair.skeleton == skeleton).map(|pair| pair.compressed.as_slice())
+    }
+
+    fn skeleton(&self, compressed: &[u8]) -> Option<&[u8]> {
+        self.0.iter().find(|pair| pair.compressed == compressed).map(|pair| pair.skeleton.as_slice())
+    }
+
+    /// Keeps a pair in the place of the oldest.
+    fn keep(&mut self, skeleton: &[u8], compressed: &[u8]) {
+        self.0.rotate_right(1);
+        let Pair { skeleton: kept_skeleton, compressed: kept_compressed } = &mut self.0[0];
+        for (kept, bytes) in [(kept_skeleton, skeleton), (kept_compressed, compressed)] {
+            kept.as_mut_slice().wipe();
+            kept.clear();
+            kept.extend_from_slice(bytes);
+        }
+    }
 }
 
 fn with_context<T>(act: impl FnOnce(&mut Context) -> Option<T>) -> Option<T> {
@@ -94,7 +127,8 @@ impl Context {
         compressor.set_parameter(CParameter::ChecksumFlag(false))?;
         let decompressor = Decompressor::with_prepared_dictionary(&DECODER_1)?;
         let (folded, json, text) = (Folded::default(), Vec::new(), String::with_capacity(TEXT_MAX));
-        Ok(Self { compressor, decompressor, folded, skeleton: vec![0; SKELETON_MAX].into(), json, text })
+        let (skeleton, known) = (vec![0; SKELETON_MAX].into(), Known::default());
+        Ok(Self { compressor, decompressor, folded, skeleton, json, text, known })
     }
 
     /// Appends the length of the compressed skeleton in two bytes, that, and the holes.
@@ -112,10 +146,16 @@ impl Context {
     fn compress(&mut self, packed: &mut Vec<u8>) -> Option<()> {
         let start = packed.len();
         let Folded { skeleton, holes, .. } = &self.folded;
-        packed.resize(start + 2 + compress_bound(skeleton.len()), 0);
-        let length = self.compressor.compress_to_buffer(skeleton, &mut packed[start + 2..]).ok()?;
-        packed[start..start + 2].copy_from_slice(&u16::try_from(length).ok()?.to_be_bytes());
-        packed.truncate(start + 2 + length);
+        packed.extend_from_slice(&[0; 2]);
+        if let Some(compressed) = self.known.compressed(skeleton) {
+            packed.extend_from_slice(compressed);
+        } else {
+            packed.resize(start + 2 + compress_bound(skeleton.len()), 0);
+            let length = self.compressor.compress_to_buffer(skeleton, &mut packed[start + 2..]).ok()?;
+            packed.truncate(start + 2 + length);
+        }
+        let length = u16::try_from(packed.len() - start - 2).ok()?;
+        packed[start..start + 2].copy_from_slice(&length.to_be_bytes());
         packed.extend_from_slice(holes);
         Some(())
     }
@@ -139,9 +179,19 @@ impl Context {
     fn unpack(&mut self, packed: &[u8], text: &mut String) -> Option<()> {
         let (length, rest) = packed.split_first_chunk()?;
         let (compressed, holes) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
-        let length = self.decompressor.decompress_to_buffer(compressed, &mut *self.skeleton).ok()?;
-        let unfolded = unfold(&self.skeleton[..length], holes, &mut self.json, text);
-        self.skeleton[..length].wipe();
+        let unfolded = match self.known.skeleton(compressed) {
+            Some(skeleton) => unfold(skeleton, holes, &mut self.json, text),
+            None => {
+                let length = self.decompressor.decompress_to_buffer(compressed, &mut *self.skeleton).ok()?;
+                let skeleton = &mut self.skeleton[..length];
+                let unfolded = unfold(skeleton, holes, &mut self.json, text);
+                if unfolded.is_some() {
+                    self.known.keep(skeleton, compressed);
+                }
+                skeleton.wipe();
+                unfolded
+            }
+        };
         self.json.as_mut_slice().wipe();
         unfolded
     }
@@ -183,6 +233,19 @@ mod tests {
         assert_eq!(format, FOLDED_1);
         let random = 256 + 256 + 20 + 16;
         assert!(packed.len() < random + 64, "{} bytes packed to {}", text.len(), packed.len());
+    }
+
+    #[test]
+    fn keys_of_one_app_share_what_is_known_of_them() {
+        let shape = Shape::usual(KeyKind::Collections, Timestamp::from_seconds(1_800_000_000));
+        let other = Shape::usual(KeyKind::Purchase, Timestamp::from_seconds(1_800_000_000));
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(8);
+        for shape in [&shape, &other, &shape, &shape, &other] {
+            let text = shape.jwt(&mut random);
+            let (_, with_what_is_known) = check(&text);
+            with_context(|context| Some(context.known = Known::default()));
+            assert_eq!(check(&text).1, with_what_is_known, "what is known changes nothing");
+        }
     }
 
     #[test]

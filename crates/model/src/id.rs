@@ -135,6 +135,14 @@ impl Identity {
         }
         KeyId(first_16(&hash.finalize()))
     }
+
+    /// The ids of all rows that a player can have without a slot: one of each kind.
+    pub fn usual_ids(app: &AppName, user: &UserName) -> [KeyId; KeyKind::ALL.len()] {
+        KeyKind::ALL.map(|kind| {
+            let (app, user) = (app.clone(), user.clone());
+            Self { app, user, slot: Slot::default(), kind }.key_id()
+        })
+    }
 }
 
 /// A row's id; see [`Identity::key_id`].

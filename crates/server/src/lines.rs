@@ -59,7 +59,7 @@ impl LineReader {
     /// The next line that has arrived whole.
     pub(crate) fn next_arrived(&mut self) -> Option<Line> {
         loop {
-            let line = match self.arrived.iter().position(|byte| *byte == b'\n') {
+            let line = match memchr::memchr(b'\n', &self.arrived) {
                 Some(length) => self.cut(length),
                 None => self.keep_rest()?,
             };
