@@ -6,20 +6,22 @@
 //!
 //! ```text
 //! skeleton: header text with marks │ 0 │ claims text with marks │ 0 │ mark of the signature
-//! holes:    bytes in the order of their marks
+//! holes:    in the order of the marks
 //! ```
 //!
-//! A mark is one of the bytes 1 to 6, which no JSON text contains, and for all that was decoded a length of two bytes with
-//! the top bit set; all bits set say that the hole before comes again (`kid` and `x5t` are one thumbprint). A number
-//! is kept as its distance from the number before it, zigzag, seven bits per byte. The user's ID is a hole whatever it
-//! looks like, as it stands and behind its length, so that the skeletons of one app's keys are the same.
+//! A mark is one of the bytes 1 to 6, which no JSON text contains. A hole is its length and one, seven bits per byte, and
+//! its bytes; nought alone says that the hole before comes again (`kid` and `x5t` are one thumbprint). A number is kept as
+//! its distance from the number before it, zigzag. The user's ID is a hole whatever it looks like. So the skeletons of one
+//! app's keys are the same.
+
+use std::ops::Range;
 
 use base64_simd::{Base64, STANDARD, URL_SAFE_NO_PAD};
 use storekeeper_model::Wipe;
 
 /// The longest text that is folded; a longer one stays as it is.
 pub const TEXT_MAX: usize = 16 * 1024;
-/// A skeleton is never longer than this: every hole takes more out than its mark puts in.
+/// A skeleton is never longer than this: it stands for text that was a third longer.
 pub const SKELETON_MAX: usize = TEXT_MAX;
 
 const END: u8 = 0;
@@ -33,7 +35,6 @@ const LAST_MARK: u8 = TEXT;
 /// What stands before the user's ID.
 const USER_ID: &[u8] = b"userId\":";
 const HOLE_TEXT_MIN: usize = 20;
-const AGAIN: usize = (1 << 14) - 1;
 
 /// A folded text.
 #[derive(Debug, Default)]
@@ -44,7 +45,7 @@ pub struct Folded {
     pub holes: Vec<u8>,
     json: Vec<u8>,
     hole: Vec<u8>,
-    last_hole: usize,
+    last_hole: Range<usize>,
     number: i64,
 }
 
@@ -61,7 +62,8 @@ impl Folded {
         self.part(header)?;
         self.part(claims)?;
         self.decode_hole(&URL_SAFE_NO_PAD, signature.as_bytes())?;
-        self.mark(BASE64URL)
+        self.mark(BASE64URL);
+        Some(())
     }
 
     /// Forgets what was folded, and overwrites it: it was a secret.
@@ -70,7 +72,7 @@ impl Folded {
             bytes.as_mut_slice().wipe();
             bytes.clear();
         }
-        (self.last_hole, self.number) = (0, 0);
+        (self.last_hole, self.number) = (0..0, 0);
     }
 
     fn part(&mut self, part: &str) -> Option<()> {
@@ -108,22 +110,14 @@ impl Folded {
     fn string(&mut self, rest: &[u8]) -> usize {
         let length = string_length(rest);
         let content = rest[1..length].strip_suffix(b"\"");
-        if let Some(content) = content.filter(|_| self.skeleton.ends_with(USER_ID)) {
-            self.skeleton.extend_from_slice(&[b'"', TEXT, b'"']);
-            put_varint(&mut self.holes, content.len() as u64);
-            self.holes.extend_from_slice(content);
-            return length;
-        }
-        let content = content.filter(|content| content.len() >= HOLE_TEXT_MIN);
-        if let Some(mark) = content.and_then(|content| self.decode(content)) {
-            self.skeleton.push(b'"');
-            if self.mark(mark).is_some() {
+        match content.and_then(|content| self.decode(content)) {
+            Some(mark) => {
                 self.skeleton.push(b'"');
-                return length;
+                self.mark(mark);
+                self.skeleton.push(b'"');
             }
-            self.skeleton.pop();
+            None => self.skeleton.extend_from_slice(&rest[..length]),
         }
-        self.skeleton.extend_from_slice(&rest[..length]);
         length
     }
 
@@ -141,8 +135,16 @@ impl Folded {
         length
     }
 
-    /// Decodes a value into `hole`; returns the mark that says how.
+    /// Decodes a value that is to be a hole into `hole`; returns the mark that says how.
     fn decode(&mut self, content: &[u8]) -> Option<u8> {
+        if self.skeleton.ends_with(USER_ID) {
+            self.hole.clear();
+            self.hole.extend_from_slice(content);
+            return Some(TEXT);
+        }
+        if content.len() < HOLE_TEXT_MIN {
+            return None;
+        }
         let is_hex = |letters: u8| {
             let is_digit = |byte: &u8| byte.is_ascii_digit() || (letters..letters + 6).contains(byte);
             content.len().is_multiple_of(2) && content.iter().all(is_digit)
@@ -162,19 +164,15 @@ impl Folded {
     }
 
     /// Puts the mark of what stands in `hole`, and that among the holes.
-    fn mark(&mut self, mark: u8) -> Option<()> {
-        let is_again = !self.hole.is_empty() && self.holes[self.last_hole..] == self.hole;
-        let length = if is_again { AGAIN } else { self.hole.len() };
-        if !is_again {
-            if length >= AGAIN {
-                return None;
-            }
-            self.last_hole = self.holes.len();
-            self.holes.extend_from_slice(&self.hole);
+    fn mark(&mut self, mark: u8) {
+        self.skeleton.push(mark);
+        if !self.hole.is_empty() && self.holes[self.last_hole.clone()] == self.hole {
+            return put_varint(&mut self.holes, 0);
         }
-        let [high, low] = [length >> 7, length & 0x7f].map(|bits| bits as u8 | 0x80);
-        self.skeleton.extend_from_slice(&[mark, high, low]);
-        Some(())
+        put_varint(&mut self.holes, self.hole.len() as u64 + 1);
+        let start = self.holes.len();
+        self.holes.extend_from_slice(&self.hole);
+        self.last_hole = start..self.holes.len();
     }
 }
 
@@ -238,8 +236,8 @@ pub fn unfold(skeleton: &[u8], holes: &[u8], json: &mut Vec<u8>, text: &mut Stri
         URL_SAFE_NO_PAD.encode_append(&*json, text);
         text.push('.');
     }
-    let [BASE64URL, length @ ..] = rest else { return None };
-    let signature = unfolder.hole(length)?;
+    let [BASE64URL] = rest else { return None };
+    let signature = unfolder.hole()?;
     URL_SAFE_NO_PAD.encode_append(signature, text);
     (unfolder.holes.is_empty() && text.len() <= TEXT_MAX).then_some(())
 }
@@ -260,27 +258,21 @@ impl<'a> Unfolder<'a> {
             if *mark == END {
                 return Some(rest);
             }
-            let taken = if matches!(*mark, NUMBER | TEXT) { 0 } else { 2 };
-            self.fill(*mark, rest.get(..taken)?, json)?;
+            self.fill(*mark, json)?;
             if json.len() > TEXT_MAX {
                 return None;
             }
-            marked = &rest[taken..];
+            marked = rest;
         }
     }
 
-    fn fill(&mut self, mark: u8, length: &[u8], json: &mut Vec<u8>) -> Option<()> {
+    fn fill(&mut self, mark: u8, json: &mut Vec<u8>) -> Option<()> {
         match mark {
-            BASE64 => STANDARD.encode_append(self.hole(length)?, json),
-            BASE64URL => URL_SAFE_NO_PAD.encode_append(self.hole(length)?, json),
-            HEX_UPPER => push_hex(b"0123456789ABCDEF", self.hole(length)?, json),
-            HEX_LOWER => push_hex(b"0123456789abcdef", self.hole(length)?, json),
-            TEXT => {
-                let length = usize::try_from(take_varint(&mut self.holes)?).ok()?;
-                let (text, holes) = self.holes.split_at_checked(length)?;
-                json.extend_from_slice(text);
-                self.holes = holes;
-            }
+            BASE64 => STANDARD.encode_append(self.hole()?, json),
+            BASE64URL => URL_SAFE_NO_PAD.encode_append(self.hole()?, json),
+            HEX_UPPER => push_hex(b"0123456789ABCDEF", self.hole()?, json),
+            HEX_LOWER => push_hex(b"0123456789abcdef", self.hole()?, json),
+            TEXT => json.extend_from_slice(self.hole()?),
             NUMBER => {
                 self.number = self.number.checked_add(unzigzag(take_varint(&mut self.holes)?))?;
                 push_number(self.number, json)?;
@@ -290,10 +282,9 @@ impl<'a> Unfolder<'a> {
         Some(())
     }
 
-    fn hole(&mut self, length: &[u8]) -> Option<&'a [u8]> {
-        let [high, low] = length else { return None };
-        let length = usize::from(high & 0x7f) << 7 | usize::from(low & 0x7f);
-        if length != AGAIN {
+    fn hole(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(take_varint(&mut self.holes)?).ok()?;
+        if let Some(length) = length.checked_sub(1) {
             (self.last_hole, self.holes) = self.holes.split_at_checked(length)?;
         }
         Some(self.last_hole)
@@ -377,8 +368,8 @@ mod tests {
         );
         let folded = folds(&jwt(r#"{"alg":"RS256"}"#, &claims, &[7; 256]));
         let thumbprint_once = 257 + 16 + 20 + 256;
-        let numbers = 5 + 2 + 4;
-        assert_eq!(folded.holes.len(), thumbprint_once + numbers);
+        let (numbers, lengths) = (5 + 2 + 4, 2 + 1 + 1 + 1 + 2);
+        assert_eq!(folded.holes.len(), thumbprint_once + numbers + lengths);
     }
 
     #[test]
@@ -417,22 +408,24 @@ mod tests {
 
     #[test]
     fn a_forged_form_is_refused_or_bounded() {
-        let forged: [(&[u8], &[u8]); 7] = [
+        let forged: [(&[u8], &[u8]); 8] = [
             (b"", b""),
             (b"\0", b""),
             (b"\0\0", b""),
-            (b"\0\0\x02\x80\x80", b"x"),
-            (b"\0\0\x02\x80\x81", b""),
-            (b"\x01\xfe\xff\0\0\x02\x80\x80", b""),
-            (b"\x05\0\0\x02\x80\x80", b""),
+            (b"\0\0\x02", b"\x01x"),
+            (b"\0\0\x02", b"\x02"),
+            (b"\0\0\x02\x02", b"\x01\x01"),
+            (b"\x01\0\0\x02", b"\xff\xff\x03\x01"),
+            (b"\x05\0\0\x02", b"\x01"),
         ];
         for (skeleton, holes) in forged {
             assert_eq!(unfolded(skeleton, holes), None, "{skeleton:?}");
         }
-        let long = [&[b'x'; TEXT_MAX][..], b"\0\0\x02\x80\x80"].concat();
-        assert_eq!(unfolded(&long, b""), None);
-        let again = [b"\x02\xa0\x80".as_slice(), &b"\x02\xff\xff".repeat(1000), b"\0\0\x02\x80\x80"].concat();
-        assert_eq!(unfolded(&again, &[b'x'; 4096]), None);
+        let long = [&[b'x'; TEXT_MAX][..], b"\0\0\x02"].concat();
+        assert_eq!(unfolded(&long, b"\x01"), None);
+        let again = [b"\x02".as_slice(), &b"\x02".repeat(1000), b"\0\0\x02"].concat();
+        let holes = [b"\x81\x20".as_slice(), &[b'x'; 4096], &[0; 1000], b"\x01"].concat();
+        assert_eq!(unfolded(&again, &holes), None);
     }
 
     #[test]

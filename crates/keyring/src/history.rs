@@ -102,10 +102,11 @@ impl History {
         views(&self.0).last().map(View::outcome)
     }
 
-    /// As a row keeps it: about ten bytes for a renewal of the past, 25 for any other outcome.
+    /// As a row keeps it: six bytes for a renewal after a renewal, 25 for most other outcomes.
     ///
-    /// Per outcome: milliseconds since the one before (zigzag, seven bits per byte), a byte of result and flags, the
-    /// status, the code or the place of the same code before, and the correlation ID, 16 bytes where it is a GUID.
+    /// Per outcome: milliseconds since the one before (zigzag, seven bits per byte), a byte of result and flags, unless a
+    /// flag says that they are those of the outcome before the status and the code or the place of the same code
+    /// before, and the correlation ID, 16 bytes where it is a GUID.
     pub fn packed(&self) -> &[u8] {
         &self.0
     }
@@ -134,6 +135,7 @@ impl fmt::Debug for History {
 const HAS_STATUS: u8 = 1 << 3;
 const GUID: u8 = 1 << 4;
 const TEXT: u8 = 1 << 5;
+const AS_BEFORE: u8 = 1 << 6;
 /// A code's length with this bit set, or the place of the same code earlier in the history.
 const NEW_CODE: u8 = 0x80;
 const WORD_MAX: usize = 64;
@@ -197,13 +199,15 @@ fn cut(word: &str) -> &str {
 struct Packer<'a> {
     bytes: Vec<u8>,
     before: i64,
+    status: Option<u16>,
     codes: [&'a str; History::LENGTH_MAX],
     count: usize,
 }
 
 impl<'a> Packer<'a> {
     fn with_capacity(capacity: usize) -> Self {
-        Self { bytes: Vec::with_capacity(capacity), before: 0, codes: [""; History::LENGTH_MAX], count: 0 }
+        let (bytes, codes) = (Vec::with_capacity(capacity), [""; History::LENGTH_MAX]);
+        Self { bytes, before: 0, status: None, codes, count: 0 }
     }
 
     /// Adds at most [`History::LENGTH_MAX`].
@@ -215,14 +219,13 @@ impl<'a> Packer<'a> {
             Some(CorrelationView::Guid(_)) => GUID,
             Some(CorrelationView::Text(_)) => TEXT,
         };
-        self.bytes.push(view.result as u8 | view.status.map_or(0, |_| HAS_STATUS) | correlation);
-        if let Some(status) = view.status {
-            put_varint(&mut self.bytes, status.into());
+        let as_before = self.codes[..self.count].last() == Some(&view.code) && self.status == view.status;
+        let why = if as_before { AS_BEFORE } else { view.status.map_or(0, |_| HAS_STATUS) };
+        self.bytes.push(view.result as u8 | why | correlation);
+        if !as_before {
+            self.say_why(view);
         }
-        match self.codes[..self.count].iter().position(|former| *former == view.code) {
-            Some(former) => self.bytes.push(u8::try_from(former).expect("a history has eight places")),
-            None => put_word(&mut self.bytes, view.code, NEW_CODE),
-        }
+        self.status = view.status;
         match view.correlation {
             None => {}
             Some(CorrelationView::Guid(guid)) => self.bytes.extend_from_slice(&guid),
@@ -230,6 +233,16 @@ impl<'a> Packer<'a> {
         }
         self.codes[self.count] = view.code;
         self.count += 1;
+    }
+
+    fn say_why(&mut self, view: View<'a>) {
+        if let Some(status) = view.status {
+            put_varint(&mut self.bytes, status.into());
+        }
+        match self.codes[..self.count].iter().position(|former| *former == view.code) {
+            Some(former) => self.bytes.push(u8::try_from(former).expect("a history has eight places")),
+            None => put_word(&mut self.bytes, view.code, NEW_CODE),
+        }
     }
 }
 
@@ -241,25 +254,22 @@ fn views(bytes: &[u8]) -> Views<'_> {
 struct Views<'a> {
     rest: &'a [u8],
     before: i64,
+    status: Option<u16>,
     codes: [&'a str; History::LENGTH_MAX],
     count: usize,
 }
 
 impl<'a> Views<'a> {
     fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, before: 0, codes: [""; History::LENGTH_MAX], count: 0 }
+        Self { rest: bytes, before: 0, status: None, codes: [""; History::LENGTH_MAX], count: 0 }
     }
 
     fn read(&mut self, bytes: &mut &'a [u8]) -> Option<View<'a>> {
         let at = self.before.wrapping_add(unzigzag(take_varint(bytes)?));
         let flags = take(bytes, 1)?[0];
-        let status = match flags & HAS_STATUS {
-            0 => None,
-            _ => Some(u16::try_from(take_varint(bytes)?).ok()?),
-        };
-        let code = match take(bytes, 1)?[0] {
-            place if place < NEW_CODE => self.codes[..self.count].get(usize::from(place))?,
-            length => take_text(bytes, length & !NEW_CODE)?,
+        let (status, code) = match flags & AS_BEFORE {
+            0 => self.why(flags, bytes)?,
+            _ => (self.status, *self.codes[..self.count].last()?),
         };
         let correlation = match flags & (GUID | TEXT) {
             0 => None,
@@ -271,6 +281,18 @@ impl<'a> Views<'a> {
         };
         let result = *OutcomeResult::ALL.get(usize::from(flags & 7))?;
         Some(View { at, result, status, code, correlation })
+    }
+
+    fn why(&self, flags: u8, bytes: &mut &'a [u8]) -> Option<(Option<u16>, &'a str)> {
+        let status = match flags & HAS_STATUS {
+            0 => None,
+            _ => Some(u16::try_from(take_varint(bytes)?).ok()?),
+        };
+        let code = match take(bytes, 1)?[0] {
+            place if place < NEW_CODE => self.codes[..self.count].get(usize::from(place))?,
+            length => take_text(bytes, length & !NEW_CODE)?,
+        };
+        Some((status, code))
     }
 }
 
@@ -285,7 +307,7 @@ impl<'a> Iterator for Views<'a> {
         let view = self.read(&mut bytes)?;
         self.codes[self.count] = view.code;
         self.count += 1;
-        (self.rest, self.before) = (bytes, view.at);
+        (self.rest, self.before, self.status) = (bytes, view.at, view.status);
         Some(view)
     }
 }

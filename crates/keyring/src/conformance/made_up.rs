@@ -29,6 +29,9 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// So many orders are different.
+    pub const ORDERS: u8 = 25;
+
     /// A key of 30 days with everything as usual.
     pub fn usual(kind: KeyKind, issued_at: Timestamp) -> Self {
         Self {
@@ -62,10 +65,11 @@ impl Shape {
     fn header(&self) -> String {
         let kid: String = self.certificate.iter().map(|byte| format!("{byte:02X}")).collect();
         let x5t = URL_SAFE_NO_PAD.encode(self.certificate);
-        match self.order % 4 {
+        match self.order % 5 {
             0 => format!(r#"{{"alg":"RS256","kid":"{kid}","typ":"JWT","x5t":"{x5t}"}}"#),
             1 => format!(r#"{{"typ":"JWT","alg":"RS256","x5t":"{x5t}","kid":"{kid}"}}"#),
             2 => format!(r#"{{"alg":"RS256","kid":"{kid}","x5t":"{x5t}","typ":"JWT"}}"#),
+            3 => format!(r#"{{"alg":"RS256","kid":"{kid}","typ":"JWT"}}"#),
             _ => format!(r#"{{"typ":"JWT","alg":"RS256","x5t":"{x5t}"}}"#),
         }
     }
@@ -82,10 +86,11 @@ impl Shape {
         .join(",");
         let times = format!(r#""iat":{iat},"nbf":{nbf},"exp":{exp}"#);
         let names = format!(r#""iss":"{0}","aud":"{0}""#, kind.audience());
-        match self.order / 4 % 4 {
+        match self.order / 5 % 5 {
             0 => format!("{{{own},{times},{names}}}"),
             1 => format!("{{{own},{names},\"exp\":{exp},\"nbf\":{nbf},\"iat\":{iat}}}"),
             2 => format!("{{{names},{times},{own}}}"),
+            3 => format!("{{{own},\"iat\":{iat},{names},\"exp\":{exp},\"nbf\":{nbf}}}"),
             _ => format!("{{{times},{names},{own}}}"),
         }
     }
