@@ -13,17 +13,22 @@ use crate::row::{BUCKETS, bucket, decode_all};
 
 /// Rows by id, in the order asked for.
 pub(crate) async fn find(database: &Database, ids: &[KeyId]) -> Result<Vec<Option<Record>>, Fault> {
+    let mut records = found(database, ids).await?;
+    if let ([_], [_]) = (ids, records.as_slice()) {
+        return Ok(vec![records.pop()]);
+    }
+    let by_id: HashMap<KeyId, Record> = records.into_iter().map(|record| (record.id, record)).collect();
+    Ok(ids.iter().map(|id| by_id.get(id).cloned()).collect())
+}
+
+/// The rows of these ids that there are, in any order.
+pub(crate) async fn found(database: &Database, ids: &[KeyId]) -> Result<Vec<Record>, Fault> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let (buckets, bytes) = keys(ids);
     let rows = database.find(FIND, &[&buckets, &bytes]).await?;
-    let records = decode_all(database, &rows).await?;
-    if let ([id], [_]) = (ids, records.as_slice()) {
-        return Ok(records.into_iter().map(|record| Some(record).filter(|record| record.id == *id)).collect());
-    }
-    let by_id: HashMap<KeyId, Record> = records.into_iter().map(|record| (record.id, record)).collect();
-    Ok(ids.iter().map(|id| by_id.get(id).cloned()).collect())
+    decode_all(database, &rows).await
 }
 
 /// Ids as the parameters of [`FIND`].

@@ -1,6 +1,6 @@
 //! `Names`: the numbers that stand in rows for the names of apps.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 use storekeeper_model::AppName;
@@ -19,8 +19,8 @@ pub(crate) struct Names(Arc<RwLock<Map>>);
 
 #[derive(Debug, Default)]
 struct Map {
-    by_number: HashMap<i32, AppName>,
-    by_name: HashMap<AppName, i32>,
+    by_number: BTreeMap<i32, AppName>,
+    by_name: BTreeMap<AppName, i32>,
 }
 
 impl Names {

@@ -105,8 +105,8 @@ impl History {
     /// As a row keeps it: six bytes for a renewal after a renewal, 25 for most other outcomes.
     ///
     /// Per outcome: milliseconds since the one before (zigzag, seven bits per byte), a byte of result and flags, unless a
-    /// flag says that they are those of the outcome before the status and the code or the place of the same code
-    /// before, and the correlation ID, 16 bytes where it is a GUID.
+    /// flag says that they are those of the outcome before the status and the code, its place where it came before, or
+    /// that it is the result's own name, and the correlation ID, 16 bytes where it is a GUID.
     pub fn packed(&self) -> &[u8] {
         &self.0
     }
@@ -138,6 +138,8 @@ const TEXT: u8 = 1 << 5;
 const AS_BEFORE: u8 = 1 << 6;
 /// A code's length with this bit set, or the place of the same code earlier in the history.
 const NEW_CODE: u8 = 0x80;
+/// The code is the result's name.
+const RESULT: u8 = 0x7f;
 const WORD_MAX: usize = 64;
 
 /// An outcome whose words stand elsewhere.
@@ -240,6 +242,7 @@ impl<'a> Packer<'a> {
             put_varint(&mut self.bytes, status.into());
         }
         match self.codes[..self.count].iter().position(|former| *former == view.code) {
+            _ if view.code == view.result.as_str() => self.bytes.push(RESULT),
             Some(former) => self.bytes.push(u8::try_from(former).expect("a history has eight places")),
             None => put_word(&mut self.bytes, view.code, NEW_CODE),
         }
@@ -267,8 +270,9 @@ impl<'a> Views<'a> {
     fn read(&mut self, bytes: &mut &'a [u8]) -> Option<View<'a>> {
         let at = self.before.wrapping_add(unzigzag(take_varint(bytes)?));
         let flags = take(bytes, 1)?[0];
+        let result = *OutcomeResult::ALL.get(usize::from(flags & 7))?;
         let (status, code) = match flags & AS_BEFORE {
-            0 => self.why(flags, bytes)?,
+            0 => self.why(flags, result, bytes)?,
             _ => (self.status, *self.codes[..self.count].last()?),
         };
         let correlation = match flags & (GUID | TEXT) {
@@ -279,16 +283,16 @@ impl<'a> Views<'a> {
                 Some(CorrelationView::Text(take_text(bytes, length)?))
             }
         };
-        let result = *OutcomeResult::ALL.get(usize::from(flags & 7))?;
         Some(View { at, result, status, code, correlation })
     }
 
-    fn why(&self, flags: u8, bytes: &mut &'a [u8]) -> Option<(Option<u16>, &'a str)> {
+    fn why(&self, flags: u8, result: OutcomeResult, bytes: &mut &'a [u8]) -> Option<(Option<u16>, &'a str)> {
         let status = match flags & HAS_STATUS {
             0 => None,
             _ => Some(u16::try_from(take_varint(bytes)?).ok()?),
         };
         let code = match take(bytes, 1)?[0] {
+            RESULT => result.as_str(),
             place if place < NEW_CODE => self.codes[..self.count].get(usize::from(place))?,
             length => take_text(bytes, length & !NEW_CODE)?,
         };
