@@ -255,26 +255,40 @@ pub const LEASE_CHANGE: Statement = "-- lease::change
         AND lease.owner IS NOT DISTINCT FROM new.seen_owner
     RETURNING lease.bucket";
 
-/// Every table but those that a bucket spreads: their rows stand in bucket 0, and a distributed database keeps all of
-/// them on each of its nodes.
-pub const REFERENCE_TABLES: &[&str] = &["schema", "root", "app", "node"];
+/// Every table but those that a bucket spreads: a distributed database keeps all of their rows on each of its nodes. They
+/// are few, and read far more often than changed; each node of a fleet reads every lease at every beat.
+pub const REFERENCE_TABLES: &[&str] = &["schema", "root", "app", "node", "lease"];
 
 /// The tables that a distributed database spreads by their bucket, each bucket's rows together.
-pub const DISTRIBUTED_TABLES: &[&str] = &["population", "key", "lease"];
+pub const DISTRIBUTED_TABLES: &[&str] = &["population", "key"];
 
-/// What an operator runs to spread the tables, in this order and in one transaction.
-pub fn distribution() -> Vec<String> {
-    let reference = REFERENCE_TABLES.iter().map(|table| format!("SELECT create_reference_table('{table}')"));
+/// What spreads those of the tables that are not spread yet, in this order and in one transaction. What stays behind, unseen,
+/// where a table stood before is removed: keys that somebody had forgotten would outlive that.
+pub fn distribution(is_spread: impl Fn(&str) -> bool) -> Vec<String> {
+    let reference = REFERENCE_TABLES.iter().map(|table| (*table, format!("create_reference_table('{table}')")));
     let distributed = DISTRIBUTED_TABLES.iter().enumerate().map(|(at, table)| {
         let beside = if at > 0 { format!(", colocate_with => '{}'", DISTRIBUTED_TABLES[0]) } else { String::new() };
-        format!("SELECT create_distributed_table('{table}', 'bucket'{beside})")
+        (*table, format!("create_distributed_table('{table}', 'bucket'{beside})"))
     });
-    reference.chain(distributed).collect()
+    let wanted = reference.chain(distributed).filter(|(table, _)| !is_spread(table));
+    let (tables, created): (Vec<&str>, Vec<String>) = wanted.unzip();
+    let removed = tables.iter().map(|table| format!("truncate_local_data_after_distributing_table('{table}')"));
+    created.into_iter().chain(removed).map(|call| format!("SELECT {call}")).collect()
 }
 
-/// The tables that are spread already; only a distributed database understands it.
+/// Whether the database is a distributed one.
+pub const DISTRIBUTION_KNOWN: Statement = "-- distribution::known
+    SELECT to_regclass('pg_dist_partition') IS NOT NULL";
+
+/// The tables that are spread already, and the column that spreads each: none if all nodes keep all of it. Only a distributed
+/// database understands it. A table that it merely knows of (`s` without a column) is not spread.
 pub const DISTRIBUTION_FOUND: Statement = "-- distribution::found
-    SELECT logicalrel::text FROM pg_dist_partition";
+    SELECT logicalrelid::text, CASE partmethod WHEN 'n' THEN NULL ELSE column_to_column_name(logicalrelid, partkey) END
+    FROM pg_dist_partition WHERE partmethod <> 'n' OR repmodel = 't'";
+
+/// How many nodes may hold rows of their own, and how many there are.
+pub const DISTRIBUTION_NODES: Statement = "-- distribution::nodes
+    SELECT count(*) FILTER (WHERE shouldhaveshards AND isactive), count(*) FROM pg_dist_node WHERE noderole = 'primary'";
 
 /// One node after the other: tables of both kinds are spread in one transaction.
 pub const DISTRIBUTION_BEGIN: Statement = "-- distribution::begin

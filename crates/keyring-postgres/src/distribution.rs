@@ -1,19 +1,32 @@
 //! Spreading the tables over the nodes of a distributed PostgreSQL (Citus, Azure elastic clusters), by their bucket.
 
 use storekeeper_keyring::KeyringError;
+use tokio_postgres::Client;
 
 use crate::Options;
-use crate::catalogue::{self, DISTRIBUTION_BEGIN, DISTRIBUTION_FOUND};
+use crate::catalogue::{self, DISTRIBUTION_BEGIN, DISTRIBUTION_FOUND, DISTRIBUTION_KNOWN, DISTRIBUTION_NODES};
 use crate::error::Fault;
 use crate::schema::Admin;
 use crate::target::{Target, unreachable};
 
 /// The statements that spread the tables, for an operator to read and to run.
 pub fn distribution() -> Vec<String> {
-    catalogue::distribution()
+    catalogue::distribution(|_| false)
 }
 
-/// Spreads those tables that are not spread yet, all or none of them; answers the statements that were run.
+/// Says whether the tables could be spread in a database, before they are made in it.
+///
+/// # Errors
+/// [`KeyringError::Unavailable`] and [`KeyringError::Unreachable`] with one line that says what to do.
+pub async fn distributable(admin_url: &str) -> Result<(), KeyringError> {
+    let target = Target::parse(admin_url, &Options::default())?;
+    let admin = Admin::connect(&target).await?;
+    let checked = check(&admin.client, &target).await;
+    admin.end().await;
+    checked
+}
+
+/// Spreads those tables that are not spread yet, all or none of them; answers the statements that were run. Rows are kept.
 ///
 /// # Errors
 /// [`KeyringError::Unavailable`] and [`KeyringError::Unreachable`] with one line that says what to do.
@@ -26,35 +39,68 @@ pub async fn distribute(admin_url: &str) -> Result<Vec<String>, KeyringError> {
     spread
 }
 
-async fn spread(client: &tokio_postgres::Client, target: &Target) -> Result<Vec<String>, KeyringError> {
+async fn check(client: &Client, target: &Target) -> Result<(), KeyringError> {
     let (places, database) = (target.address.places(), target.address.database());
-    let found = match client.query(DISTRIBUTION_FOUND, &[]).await.map_err(Fault::from) {
-        Ok(rows) => rows,
-        Err(fault) if fault.state().is_some_and(|state| state.code() == "42P01") => {
-            return Err(unreachable(format!(
-                "the database {database} at {places} is not distributed: run CREATE EXTENSION citus in it, or leave the tables as they are, which is what a plain PostgreSQL needs"
-            )));
-        }
-        Err(fault) => return Err(target.explain(&fault)),
-    };
-    let found: Vec<String> = found.iter().filter_map(|row| row.try_get(0).ok()).collect();
-    let tables = catalogue::REFERENCE_TABLES.iter().chain(catalogue::DISTRIBUTED_TABLES);
-    let wanted = tables.zip(distribution()).filter(|(table, _)| !found.iter().any(|found| found == *table));
-    let statements: Vec<String> = wanted.map(|(_, statement)| statement).collect();
+    let explain = |error: tokio_postgres::Error| target.explain(&error.into());
+    if !is_known(client).await.map_err(explain)? {
+        return Err(unreachable(format!(
+            "the database {database} at {places} is not distributed: run CREATE EXTENSION citus in it, or leave the tables as they are, which is what a plain PostgreSQL needs"
+        )));
+    }
+    let nodes = client.query_one(DISTRIBUTION_NODES, &[]).await.map_err(explain)?;
+    let number = |column| nodes.try_get::<_, i64>(column).map_err(explain);
+    // A database that knows of no node at all is its own first one.
+    if number(0)? == 0 && number(1)? > 0 {
+        return Err(unreachable(format!(
+            "the database {database} at {places} has no node to spread tables over: run citus_add_node('HOST', PORT) in it, then run this again"
+        )));
+    }
+    Ok(())
+}
+
+async fn is_known(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    client.query_one(DISTRIBUTION_KNOWN, &[]).await?.try_get(0)
+}
+
+async fn spread(client: &Client, target: &Target) -> Result<Vec<String>, KeyringError> {
+    check(client, target).await?;
+    let explain = |error: tokio_postgres::Error| target.explain(&error.into());
+    let mut tables = catalogue::REFERENCE_TABLES.iter().chain(catalogue::DISTRIBUTED_TABLES);
+    let found = found(client).await.map_err(explain)?;
+    let by_another =
+        |table: &&str| found.iter().any(|(found, by)| found == table && by.as_deref().is_some_and(|by| by != "bucket"));
+    if let Some(table) = tables.find(|table| by_another(table)) {
+        return Err(unreachable(format!(
+            "the table {table} at {} is distributed already, and not by its bucket: run undistribute_table('{table}') in it, then run this again",
+            target.address.places()
+        )));
+    }
+    let statements = catalogue::distribution(|table| found.iter().any(|(found, _)| found == table));
     if statements.is_empty() {
         return Ok(statements);
     }
-    client.batch_execute(DISTRIBUTION_BEGIN).await.map_err(|error| target.explain(&error.into()))?;
+    client.batch_execute(DISTRIBUTION_BEGIN).await.map_err(explain)?;
     for statement in &statements {
         client.batch_execute(statement).await.map_err(|error| refused(target, statement, &error.into()))?;
     }
-    client.batch_execute("COMMIT").await.map_err(|error| target.explain(&error.into()))?;
+    client.batch_execute("COMMIT").await.map_err(explain)?;
     Ok(statements)
+}
+
+/// Tables that are spread, and by which column.
+async fn found(client: &Client) -> Result<Vec<(String, Option<String>)>, tokio_postgres::Error> {
+    let rows = client.query(DISTRIBUTION_FOUND, &[]).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
 fn refused(target: &Target, statement: &str, fault: &Fault) -> KeyringError {
     match fault.state().map(tokio_postgres::error::SqlState::code) {
         Some("42P01") => target.explain(fault),
+        Some("42501") => unreachable(format!(
+            "the user {} may not distribute the tables at {}, so none was: let their owner do it, as admin_url ({fault})",
+            target.address.user().unwrap_or("(none)"),
+            target.address.places()
+        )),
         Some(_) => unreachable(format!(
             "the database at {} refuses `{statement}`, so no table was distributed: do what it says, then run this again ({fault})",
             target.address.places()

@@ -25,7 +25,7 @@ mod witness;
 mod writer;
 
 pub use address::Address;
-pub use distribution::{distribute, distribution};
+pub use distribution::{distributable, distribute, distribution};
 pub use keyring::PostgresKeyring;
 pub use options::{LEASE_CONNECTIONS, Options};
 pub use schema::{Migrated, grant, migrate};

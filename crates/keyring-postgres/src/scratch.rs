@@ -3,7 +3,7 @@
 use storekeeper_keyring::KeyringError;
 
 use crate::Options;
-use crate::catalogue::{DISTRIBUTED_TABLES, SCRATCH_BYTES, SCRATCH_EMPTY, SCRATCH_FOUND};
+use crate::catalogue::{DISTRIBUTED_TABLES, REFERENCE_TABLES, SCRATCH_BYTES, SCRATCH_EMPTY, SCRATCH_FOUND};
 use crate::error::Fault;
 use crate::schema::{Admin, migrate};
 use crate::target::{Target, unreachable};
@@ -34,7 +34,8 @@ pub async fn scratch(url: &str) -> Result<(), KeyringError> {
 pub async fn scratch_bytes(url: &str) -> Result<u64, KeyringError> {
     let target = Target::parse(url, &Options::default())?;
     let admin = Admin::connect(&target).await?;
-    let found = admin.client.query_one(SCRATCH_BYTES, &[&DISTRIBUTED_TABLES]).await;
+    let tables = [REFERENCE_TABLES, DISTRIBUTED_TABLES].concat();
+    let found = admin.client.query_one(SCRATCH_BYTES, &[&tables]).await;
     admin.end().await;
     let bytes = found.and_then(|row| row.try_get::<_, i64>(0)).map_err(|error| target.explain(&error.into()))?;
     Ok(u64::try_from(bytes).unwrap_or_default())

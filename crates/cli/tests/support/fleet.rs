@@ -53,7 +53,13 @@ impl Fleet {
         fleet.secret("keeper.url", &url);
         fleet.secret("admin.url", &admin_url);
         fleet.place.run(&["init", "--migrate"]).ok();
-        psql(&admin_url, "TRUNCATE key, population, app, root, node; UPDATE lease SET owner = NULL, term = 0");
+        if psql(&admin_url, "SELECT to_regclass('pg_dist_partition') IS NOT NULL") == "t" {
+            fleet.place.run(&["init", "--distributed", "--apply"]).ok();
+        }
+        for table in ["key", "population", "app", "root", "node"] {
+            psql(&admin_url, &format!("DELETE FROM {table}"));
+        }
+        psql(&admin_url, "UPDATE lease SET owner = NULL, term = 0 WHERE term <> 0");
         let started: Vec<(String, Server)> = std::thread::scope(|scope| {
             let fleet = &fleet;
             let start = |name: &str| {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
-use storekeeper_keyring_postgres::{Migrated, distribute, distribution, grant, migrate};
+use storekeeper_keyring_postgres::{Migrated, distributable, distribute, distribution, grant, migrate};
 
 use crate::compose::keyring_error;
 use crate::config::{Config, Keyring, KeyringUrl, PostgresUrl};
@@ -50,8 +50,16 @@ impl Tables {
             let message = "--config names what --migrate or --distributed is about: say one of them, or --dir DIR to write a configuration";
             return Err(CommandError::new(Exit::Usage, message));
         }
+        let database = self.database(environment);
+        if self.migrate
+            && self.apply
+            && let Ok(Some(database)) = &database
+        {
+            // What cannot be distributed is told before tables are made for it.
+            distributable(database.admin.text.expose()).await.map_err(|error| keyring_error(&error))?;
+        }
         if self.migrate {
-            match self.database(environment)? {
+            match database? {
                 Some(database) => migrate_and_grant(&database, format).await?,
                 None => nothing_to_migrate(format)?,
             }
