@@ -2,6 +2,8 @@
 //! record twice. The database is started here, or is the one that `STOREKEEPER_TEST_POSTGRES_URL` (and `_ADMIN_URL`) name.
 #![expect(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
 
+#[path = "support/callers.rs"]
+mod callers;
 #[allow(dead_code, reason = "this test binary uses a part of it")]
 #[path = "../../keyring-postgres/tests/postgres/cluster.rs"]
 mod cluster;
@@ -11,8 +13,9 @@ mod fleet;
 mod scene;
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use callers::{Callers, Ledger};
 use fleet::Fleet;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -41,7 +44,7 @@ fn shares(fleet: &Fleet, asked: &str) -> Vec<u64> {
 
 #[track_caller]
 fn until_shares(fleet: &Fleet, asked: &str, within: Duration, expected: &[u64]) {
-    let took = fleet::until(within, || shares(fleet, asked) == expected);
+    let took = support::until(within, || shares(fleet, asked) == expected);
     assert!(took.is_some(), "not {expected:?} within {within:?}, but {:?}", shares(fleet, asked));
 }
 
@@ -50,7 +53,7 @@ const HALVES: [u64; 2] = [2048, 2048];
 
 #[test]
 fn three_keepers_have_thirds_and_two_have_halves_when_one_is_killed() {
-    let mut fleet = Fleet::start(&NAMES);
+    let fleet = Fleet::start(&NAMES);
     until_shares(&fleet, "one", SECOND * 15, &THIRDS);
     fleet.enroll("one", 0..600);
     fleet.enroll("two", 600..1200);
@@ -67,40 +70,62 @@ fn three_keepers_have_thirds_and_two_have_halves_when_one_is_killed() {
     assert_eq!(told.lines().filter(|line| line.contains("1,365")).count(), 2, "{told}");
 }
 
+/// About how many renewals there are between two kills: some seconds' worth.
+const BETWEEN_KILLS: usize = 1500;
+const CALLERS: u64 = 3;
+
 #[test]
+#[expect(clippy::disallowed_methods, reason = "it tells how long it took")]
 fn invariant_5_a_random_keeper_dies_again_and_again_and_each_key_is_renewed_once_for_the_record() {
-    let mut fleet = Fleet::start(&NAMES);
+    let (keys, began) = (support::keys(1600), Instant::now());
+    let fleet = Fleet::start(&NAMES);
     until_shares(&fleet, "one", SECOND * 15, &THIRDS);
+    let callers = Callers::new(&fleet, &NAMES, keys);
+    let mut ledger = Ledger::default();
+    let kills = std::thread::scope(|scope| {
+        for seed in 0..CALLERS {
+            let callers = &callers;
+            scope.spawn(move || callers.hand_in(seed));
+        }
+        kill_again_and_again(&fleet, keys, &mut ledger)
+    });
+    until_shares(&fleet, "one", SECOND * 30, &THIRDS);
+    fleet.until_all_are_renewed("one", keys, SECOND * 60);
+    fleet.check_each_was_renewed_once("two", keys);
+    ledger.read_on(&fleet);
+    let duplicates = callers.compare(&fleet.list("three"), &ledger);
+    duplicates.keys().for_each(|user| fleet.check_history("three", user));
+    let (calls, besides) = (ledger.renewals(), duplicates.values().sum::<usize>());
+    println!(
+        "{kills} kills, {keys} keys, {calls} calls, {besides} of them duplicates ({} keys), {} batches interrupted, {} s",
+        duplicates.len(),
+        callers.interrupted(),
+        began.elapsed().as_secs()
+    );
+    assert!(kills >= 3 && callers.interrupted() > 0, "{kills} kills that interrupt nobody prove nothing");
+    assert!(besides < keys / 4, "{besides} renewals were asked for besides the {keys} that were recorded");
+}
+
+/// Kills one keeper after the other and starts it anew, while keys are handed in and renewed, until nearly all are renewed.
+/// Says how many it killed.
+fn kill_again_and_again(fleet: &Fleet, keys: usize, ledger: &mut Ledger) -> usize {
     let mut random = SmallRng::seed_from_u64(5);
-    let mut players = 0;
-    for _ in 0..support::times(4) {
+    for kills in 0.. {
+        let next = ledger.renewals() + random.random_range(1..=2 * BETWEEN_KILLS.min(keys / 5));
+        if next >= keys {
+            return kills;
+        }
+        let renewing = std::cell::RefCell::new(&mut *ledger);
+        let is_time = || {
+            renewing.borrow_mut().read_on(fleet);
+            renewing.borrow().renewals() >= next
+        };
+        support::until(SECOND * 60, is_time).expect("keys are renewed");
         let victim = NAMES[random.random_range(0..NAMES.len())];
-        let other = NAMES.into_iter().find(|name| *name != victim).unwrap();
-        fleet.enroll(other, players..players + 250);
-        let before = fleet.keys(other);
-        // It dies while it renews and while it is being handed keys.
-        let lines = fleet.lines(players + 250..players + 400);
-        let acknowledgements = random.random_range(1..lines.len());
-        let acknowledged = std::thread::scope(|scope| {
-            let (fleet, lines) = (&fleet, &lines);
-            let handing_in = scope.spawn(move || fleet.hand_in_until_it_dies(victim, lines));
-            fleet::until(SECOND * 30, || fleet.keys(other) >= before + acknowledgements).expect("keys are taken");
-            fleet.signal(victim, "KILL");
-            handing_in.join().unwrap()
-        });
         fleet.kill(victim);
-        assert!(fleet.keys(other) >= before + acknowledged, "an acknowledged key is lost");
-        // What was not acknowledged is handed in again, as any caller would.
-        fleet.hand_in(other, &lines[acknowledged..]);
-        players += 400;
-        until_shares(&fleet, other, SECOND * 15, &HALVES);
         fleet.join(victim);
-        until_shares(&fleet, victim, SECOND * 15, &THIRDS);
     }
-    fleet.until_all_are_renewed("one", players, SECOND * 60);
-    fleet.check_each_was_renewed_once("two", players);
-    let besides = fleet.renewals() - players;
-    assert!(besides < players / 4, "{besides} renewals were asked for besides the {players} that were recorded");
+    unreachable!("keys are renewed some time")
 }
 
 #[test]
@@ -110,7 +135,7 @@ fn a_keeper_that_stood_still_past_its_time_loses_its_leases_and_nothing_else() {
     // Answers take a while, so that some are under way whenever it is stopped.
     fleet.slow_down("700ms");
     fleet.enroll("three", 0..900);
-    fleet::until(SECOND * 20, || fleet.renewals() > 60).expect("renewals are under way");
+    support::until(SECOND * 20, || fleet.renewals() > 60).expect("renewals are under way");
     fleet.signal("three", "STOP");
     until_shares(&fleet, "one", SECOND * 15, &HALVES);
     fleet.enroll("one", 900..1200);
@@ -129,7 +154,7 @@ fn a_keeper_that_stood_still_past_its_time_loses_its_leases_and_nothing_else() {
 
 #[test]
 fn who_is_stopped_or_drained_gives_its_leases_back_at_once() {
-    let mut fleet = Fleet::start(&NAMES);
+    let fleet = Fleet::start(&NAMES);
     until_shares(&fleet, "one", SECOND * 15, &THIRDS);
     // Less than a time-to-live: nobody had to find out.
     fleet.stop("three");
@@ -144,7 +169,7 @@ fn who_is_stopped_or_drained_gives_its_leases_back_at_once() {
     fleet.until_all_are_renewed("two", 60, SECOND * 20);
     fleet.try_command("one", &["node", "drain", "nobody"]).fails(3, "no node of this id or name");
     fleet.stop("one");
-    let free = fleet::until(SECOND * 6, || shares(&fleet, "two").is_empty());
+    let free = support::until(SECOND * 6, || shares(&fleet, "two").is_empty());
     assert!(free.is_some(), "a draining node takes nothing, though nobody else is left");
 }
 
@@ -154,10 +179,10 @@ fn an_order_to_one_keeper_is_followed_by_all() {
     until_shares(&fleet, "one", SECOND * 15, &THIRDS);
     fleet.command("one", &["app", "pause", "mygame"]);
     let paused = |name| fleet.metric(name, "storekeeper_app_paused{app=\"mygame\",reason=\"operator\"}") == 1.0;
-    assert!(fleet::until(SECOND * 10, || NAMES.iter().all(|name| paused(name))).is_some());
+    assert!(support::until(SECOND * 10, || NAMES.iter().all(|name| paused(name))).is_some());
     fleet.enroll("two", 0..60);
     fleet.command("three", &["app", "resume", "mygame"]);
-    assert!(fleet::until(SECOND * 10, || !NAMES.iter().any(|name| paused(name))).is_some());
+    assert!(support::until(SECOND * 10, || !NAMES.iter().any(|name| paused(name))).is_some());
     fleet.until_all_are_renewed("one", 60, SECOND * 20);
 }
 

@@ -11,7 +11,7 @@ use crate::backlog::{Ranked, Risk, app_and_kind, still_holds};
 use crate::catalogue::{DUE_IMPOSSIBLE, DUE_NEXT, DUE_WAITING, Statement};
 use crate::database::{Database, Parameters};
 use crate::error::Fault;
-use crate::find::found;
+use crate::find;
 use crate::row::{BUCKETS, id, instant, kind_number};
 
 /// What is due, the soonest `exp` first.
@@ -104,7 +104,7 @@ async fn read(database: &Database, query: &DueQuery, ranked: &mut Ranked) -> Res
         let are_last = risks.len() < enough - found.len();
         let ids: Vec<KeyId> = risks.iter().map(|risk| risk.id).collect();
         let mut records: HashMap<KeyId, Record> =
-            found(database, &ids).await?.into_iter().map(|record| (record.id, record)).collect();
+            find::records(database, &ids).await?.into_iter().map(|record| (record.id, record)).collect();
         for risk in risks {
             if let Some(record) = records.remove(&risk.id)
                 && still_holds(&risk, &record, query)

@@ -13,7 +13,7 @@ use crate::row::{BUCKETS, bucket, decode_all};
 
 /// Rows by id, in the order asked for.
 pub(crate) async fn find(database: &Database, ids: &[KeyId]) -> Result<Vec<Option<Record>>, Fault> {
-    let mut records = found(database, ids).await?;
+    let mut records = records(database, ids).await?;
     if let ([_], [_]) = (ids, records.as_slice()) {
         return Ok(vec![records.pop()]);
     }
@@ -22,7 +22,7 @@ pub(crate) async fn find(database: &Database, ids: &[KeyId]) -> Result<Vec<Optio
 }
 
 /// The rows of these ids that there are, in any order.
-pub(crate) async fn found(database: &Database, ids: &[KeyId]) -> Result<Vec<Record>, Fault> {
+pub(crate) async fn records(database: &Database, ids: &[KeyId]) -> Result<Vec<Record>, Fault> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }

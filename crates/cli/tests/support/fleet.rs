@@ -6,14 +6,14 @@ use std::ops::Range;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use storekeeper_model::Timestamp;
 
 use crate::cluster::{Cluster, SUPERUSER, psql};
-use crate::scene::exchange;
-use crate::support::{Done, FREE, Place, Server};
+use crate::scene::{Answer, exchange};
+use crate::support::{Done, FREE, Place, Server, until};
 
 const TOKEN: &str = "the-token-of-the-operator";
 const DAY: Duration = Duration::from_secs(86_400);
@@ -21,25 +21,10 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Keepers by their names, and all that they need.
 pub(crate) struct Fleet {
     place: Place,
-    keepers: BTreeMap<String, Server>,
+    keepers: Mutex<BTreeMap<String, Server>>,
     control: String,
     _emulator: Server,
     _turn: Option<MutexGuard<'static, ()>>,
-}
-
-/// Waits until this holds, and says how long that took; `None` if it does not come true in time.
-#[expect(clippy::disallowed_methods, reason = "other processes do their work in their own time")]
-pub(crate) fn until(within: Duration, holds: impl Fn() -> bool) -> Option<Duration> {
-    let began = Instant::now();
-    loop {
-        if holds() {
-            return Some(began.elapsed());
-        }
-        if began.elapsed() > within {
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }
 
 impl Fleet {
@@ -69,13 +54,13 @@ impl Fleet {
             let started: Vec<_> = names.iter().map(|name| start(name)).collect();
             started.into_iter().map(|keeper| keeper.join().unwrap()).collect()
         });
-        fleet.keepers.extend(started);
+        fleet.keepers.lock().unwrap().extend(started);
         fleet
     }
 
     /// One keeper, whose keyring is a file.
     pub(crate) fn alone() -> Self {
-        let mut fleet = Self::new("url = \"sqlite:storekeeper.db\"");
+        let fleet = Self::new("url = \"sqlite:storekeeper.db\"");
         fleet.join("alone");
         fleet
     }
@@ -85,7 +70,7 @@ impl Fleet {
         let free = ["--http", FREE, "--https", FREE, "--control", FREE];
         let emulator = place.serve(&[&["emulator"][..], &free, &["--ready-file", "emulator.json"]].concat());
         place.run(&["init"]).ok();
-        let fleet = Self { control: String::new(), place, keepers: BTreeMap::new(), _emulator: emulator, _turn: None };
+        let fleet = Self { control: String::new(), place, keepers: Mutex::default(), _emulator: emulator, _turn: None };
         let (http, control) = (fleet.ready("emulator", "http"), fleet.ready("emulator", "control"));
         fleet.secret("mygame.secret", "storekeeper-dev-secret");
         fleet.secret("operator.token", TOKEN);
@@ -112,8 +97,13 @@ impl Fleet {
     }
 
     fn ready(&self, name: &str, what: &str) -> String {
-        let text = fs::read(self.place.path().join(format!("{name}.json"))).unwrap();
-        serde_json::from_slice::<Value>(&text).unwrap()[what].as_str().unwrap().to_owned()
+        self.try_ready(name).unwrap()[what].as_str().unwrap().to_owned()
+    }
+
+    /// What a server has told of itself; nothing while it starts.
+    fn try_ready(&self, name: &str) -> Option<Value> {
+        let text = fs::read(self.place.path().join(format!("{name}.json"))).ok()?;
+        Some(serde_json::from_slice(&text).unwrap())
     }
 
     fn serve(&self, name: &str) -> Server {
@@ -124,23 +114,27 @@ impl Fleet {
     }
 
     /// Starts one more, or one anew.
-    pub(crate) fn join(&mut self, name: &str) {
+    pub(crate) fn join(&self, name: &str) {
         let keeper = self.serve(name);
-        self.keepers.insert(name.to_owned(), keeper);
+        self.keepers.lock().unwrap().insert(name.to_owned(), keeper);
     }
 
     /// `kill -9`.
-    pub(crate) fn kill(&mut self, name: &str) {
-        drop(self.keepers.remove(name).unwrap());
+    pub(crate) fn kill(&self, name: &str) {
+        drop(self.taken(name));
     }
 
     /// SIGTERM, and waits for its end.
-    pub(crate) fn stop(&mut self, name: &str) {
-        self.keepers.remove(name).unwrap().stop();
+    pub(crate) fn stop(&self, name: &str) {
+        self.taken(name).stop();
+    }
+
+    fn taken(&self, name: &str) -> Server {
+        self.keepers.lock().unwrap().remove(name).unwrap()
     }
 
     pub(crate) fn signal(&self, name: &str, signal: &str) {
-        self.keepers[name].signal(signal);
+        self.keepers.lock().unwrap()[name].signal(signal);
     }
 
     /// A command that asks this keeper.
@@ -170,14 +164,11 @@ impl Fleet {
         assert_eq!(answer.lines().filter(is_taken).count(), lines.len(), "{answer}");
     }
 
-    /// Hands a keeper one line after the other until it is dead; returns how many it has acknowledged.
-    pub(crate) fn hand_in_until_it_dies(&self, asked: &str, lines: &[String]) -> usize {
-        let address = self.ready(asked, "listen");
-        let is_taken = |line: &&String| {
-            let answer = exchange(&address, "POST /v1/keys:enroll", TOKEN, line);
-            answer.is_ok_and(|answer| String::from_utf8_lossy(&answer.body).contains("\"status\":201"))
-        };
-        lines.iter().take_while(is_taken).count()
+    /// Hands a keeper these lines, whether it lives or not; returns its answers as far as they arrived whole.
+    pub(crate) fn try_hand_in(&self, asked: &str, lines: &str) -> Vec<Value> {
+        let Some(ready) = self.try_ready(asked) else { return Vec::new() };
+        let answer = exchange(ready["listen"].as_str().unwrap(), "POST /v1/keys:enroll", TOKEN, lines);
+        answer.as_ref().map(Answer::lines).unwrap_or_default()
     }
 
     /// Keys that are due at once, each as a line of a batch.
@@ -193,13 +184,8 @@ impl Fleet {
         players.map(line).collect()
     }
 
-    /// How many keys there are.
-    pub(crate) fn keys(&self, asked: &str) -> usize {
-        self.list(asked).len()
-    }
-
     /// Every key as it is listed.
-    fn list(&self, asked: &str) -> Vec<Value> {
+    pub(crate) fn list(&self, asked: &str) -> Vec<Value> {
         let (mut keys, mut cursor) = (Vec::new(), String::new());
         loop {
             let page = self.http(asked, "listen", "GET", &format!("/v1/keys?limit=1000{cursor}"), "");
@@ -215,8 +201,12 @@ impl Fleet {
     /// Waits until each of so many has a successor.
     #[track_caller]
     pub(crate) fn until_all_are_renewed(&self, asked: &str, count: usize, within: Duration) {
-        let renewed = || self.list(asked).iter().filter(|key| key["proven"] == true).count();
-        assert!(until(within, || renewed() == count).is_some(), "only {} of {count} are renewed", renewed());
+        let stats = || serde_json::from_str::<Value>(&self.http(asked, "listen", "GET", "/v1/stats", "")).unwrap();
+        let renewed = || {
+            let app = &stats()["apps"]["mygame"];
+            app["keys"]["active"].as_u64().unwrap() - app["unproven"].as_u64().unwrap()
+        };
+        assert!(until(within, || renewed() == count as u64).is_some(), "only {} of {count} are renewed", renewed());
         assert_eq!(self.list(asked).len(), count);
     }
 
@@ -227,11 +217,7 @@ impl Fleet {
         let odd: Vec<&Value> = keys.iter().filter(|key| key["key_version"] != 2 || key["state"] != "active").collect();
         assert!(odd.is_empty(), "{odd:?}");
         for number in (0..count).step_by(count / 40) {
-            let history = format!("/v1/apps/mygame/users/{}/keys/purchase/history", player(number));
-            let history: Value = serde_json::from_str(&self.http(asked, "listen", "GET", &history, "")).unwrap();
-            let outcomes = history["outcomes"].as_array().unwrap();
-            let renewed = outcomes.iter().filter(|outcome| outcome["result"] == "renewed").count();
-            assert_eq!(renewed, 1, "{outcomes:?}");
+            self.check_history(asked, &player(number));
         }
         for late in [
             "storekeeper_due_backlog",
@@ -242,16 +228,31 @@ impl Fleet {
         }
     }
 
+    /// The history of this user's key tells of one renewal.
+    pub(crate) fn check_history(&self, asked: &str, user: &str) {
+        let history = format!("/v1/apps/mygame/users/{user}/keys/purchase/history");
+        let history: Value = serde_json::from_str(&self.http(asked, "listen", "GET", &history, "")).unwrap();
+        let outcomes = history["outcomes"].as_array().unwrap();
+        let renewed = outcomes.iter().filter(|outcome| outcome["result"] == "renewed").count();
+        assert_eq!(renewed, 1, "{outcomes:?}");
+    }
+
     /// How often the Store was asked to renew, and did.
     pub(crate) fn renewals(&self) -> usize {
-        let (mut renewals, mut after) = (0, 0);
+        let mut renewals = 0;
+        self.exchanges(0, |one| renewals += usize::from(one["endpoint"] == "renew" && one["status"] == 200));
+        renewals
+    }
+
+    /// Looks at each exchange that the Store has had after this one.
+    pub(crate) fn exchanges(&self, mut after: u64, mut look: impl FnMut(&Value)) {
         loop {
             let page = self.control("GET", &format!("ledger?limit=10000&after={after}"), "");
             let exchanges = page["exchanges"].as_array().unwrap();
-            renewals += exchanges.iter().filter(|one| one["endpoint"] == "renew" && one["status"] == 200).count();
+            exchanges.iter().for_each(&mut look);
             match page["next"].as_u64() {
                 Some(next) if !exchanges.is_empty() => after = next,
-                _ => return renewals,
+                _ => return,
             }
         }
     }

@@ -5,6 +5,8 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -18,6 +20,7 @@ pub(crate) struct Server {
     child: Child,
     /// What it said until it was ready.
     pub(crate) said: String,
+    said_since: Arc<Mutex<String>>,
 }
 
 /// What a command did.
@@ -92,12 +95,12 @@ impl Place {
         let (stdout, stderr) =
             if is_dev { (Stdio::piped(), Stdio::inherit()) } else { (Stdio::null(), Stdio::piped()) };
         let mut child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn().unwrap();
-        let said = match (child.stdout.take(), child.stderr.take()) {
+        let (said, said_since) = match (child.stdout.take(), child.stderr.take()) {
             (Some(stdout), _) => said_until(stdout, "clock advance"),
             (_, Some(stderr)) => said_until(stderr, "ready"),
             _ => unreachable!("one of them is piped"),
         };
-        Server { child, said }
+        Server { child, said, said_since }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -114,11 +117,32 @@ pub(crate) fn times(usual: usize) -> usize {
     usual * times.unwrap_or(1)
 }
 
+/// How many keys to do it with: as many as usual, or `STOREKEEPER_TEST_KEYS`.
+#[expect(clippy::disallowed_methods, reason = "a test has nothing but its environment to be told by")]
+pub(crate) fn keys(usual: usize) -> usize {
+    std::env::var("STOREKEEPER_TEST_KEYS").map_or(usual, |keys| keys.parse().expect("it is a number"))
+}
+
+/// Waits until this holds, and says how long that took; `None` if it does not come true in time.
+#[expect(clippy::disallowed_methods, reason = "other processes do their work in their own time")]
+pub(crate) fn until(within: Duration, holds: impl Fn() -> bool) -> Option<Duration> {
+    let began = Instant::now();
+    loop {
+        if holds() {
+            return Some(began.elapsed());
+        }
+        if began.elapsed() > within {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// Any free port.
 pub(crate) const FREE: &str = "127.0.0.1:0";
 
 /// Reads until a line says that the server is ready, and goes on reading so that the server is never held up.
-fn said_until(pipe: impl std::io::Read + Send + 'static, words: &str) -> String {
+fn said_until(pipe: impl std::io::Read + Send + 'static, words: &str) -> (String, Arc<Mutex<String>>) {
     let mut lines = BufReader::new(pipe).lines();
     let mut said = String::new();
     loop {
@@ -129,11 +153,24 @@ fn said_until(pipe: impl std::io::Read + Send + 'static, words: &str) -> String 
             break;
         }
     }
-    std::thread::spawn(move || lines.for_each(drop));
-    said
+    let since = Arc::new(Mutex::new(String::new()));
+    let rest = Arc::clone(&since);
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            let mut said = rest.lock().unwrap();
+            said.push_str(&line);
+            said.push('\n');
+        }
+    });
+    (said, since)
 }
 
 impl Server {
+    /// What it said after it was ready.
+    pub(crate) fn said_since(&self) -> String {
+        self.said_since.lock().unwrap().clone()
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
