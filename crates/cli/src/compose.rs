@@ -11,12 +11,13 @@ use storekeeper_clock::Clock;
 use storekeeper_keeper::{AppConfig, CredentialSource, Keeper, KeeperConfig, Limits, NodeConfig, StartError};
 use storekeeper_keyring::seal::MasterKey;
 use storekeeper_keyring::{Keyring, KeyringError, NodeId};
-use storekeeper_keyring_postgres::{Options, PostgresKeyring};
+use storekeeper_keyring_postgres::{Options, Passwords, PostgresKeyring};
 use storekeeper_keyring_sqlite::SqliteKeyring;
 use storekeeper_server::{Caller, Plaintext, ServerConfig, TokenDigest};
 use zeroize::Zeroizing;
 
 use crate::config::{self, Config, KeyringUrl};
+use crate::entra_password::EntraPasswords;
 use crate::exit::{CommandError, Exit};
 
 /// How many renewals are under way at once, unless a command says otherwise.
@@ -27,19 +28,34 @@ pub const CACHE_ROWS: usize = 98_304;
 /// The longest one exchange with the Store or Entra may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Opens the configured keyring. The tables in a PostgreSQL have to be there.
+/// Opens the configured keyring, with the passwords of [`passwords`]. The tables in a PostgreSQL have to be there.
 ///
 /// # Errors
 /// One line that says what to do, with the exit code for it.
-pub async fn open_keyring(keyring: &config::Keyring) -> Result<Arc<dyn Keyring>, CommandError> {
+pub async fn open_keyring(
+    keyring: &config::Keyring,
+    passwords: Option<Arc<dyn Passwords>>,
+) -> Result<Arc<dyn Keyring>, CommandError> {
     match &keyring.url {
         KeyringUrl::Sqlite(path) => open_sqlite(path).await,
         KeyringUrl::Postgres(url) => {
-            let options = Options { connections: keyring.connections, ..Options::default() };
+            let options = Options { connections: keyring.connections, passwords, ..Options::default() };
             let opened = PostgresKeyring::open_with(url.text.expose(), &options).await;
             Ok(Arc::new(opened.map_err(|error| keyring_error(&error))?))
         }
     }
+}
+
+/// Where the password of the keyring's database comes from, if not from its URL.
+pub fn passwords(
+    keyring: &config::Keyring,
+    transport: &Arc<dyn Transport>,
+    clock: &Arc<dyn Clock>,
+) -> Option<Arc<dyn Passwords>> {
+    let entra = keyring.entra.clone()?;
+    let passwords = Arc::new(EntraPasswords::new(entra, Arc::clone(transport), Arc::clone(clock)));
+    passwords.keep_fresh();
+    Some(passwords)
 }
 
 /// A keyring that cannot be opened: what may pass by itself is told from what somebody has to correct.

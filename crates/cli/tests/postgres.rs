@@ -2,6 +2,8 @@
 //! in the way told in one line with its exit code, and benches. The database is started here.
 #![expect(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
 
+#[path = "support/authority.rs"]
+mod authority;
 #[allow(dead_code, reason = "this test binary uses a part of it")]
 #[path = "../../keyring-postgres/tests/postgres/cluster.rs"]
 mod cluster;
@@ -10,10 +12,12 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
+use authority::Authority;
 use cluster::{Cluster, SUPERUSER};
 use serde_json::Value;
-use support::{Done, FREE, Place, Server};
+use support::{Done, FREE, Place, Server, until};
 
 const KEEPER: (&str, &str) = ("keeper", "hunter2");
 
@@ -48,10 +52,14 @@ impl Scene {
     }
 
     fn configure(&self, store: &str, keyring: &str) {
+        self.configure_with(store, store, keyring);
+    }
+
+    fn configure_with(&self, store: &str, entra: &str, keyring: &str) {
         let text = format!(
             "server = {{ listen = \"{FREE}\", admin_listen = \"{FREE}\" }}\n\
              encryption.master_key_file = \"master.key\"\n\
-             endpoint = {{ collections = \"http://{store}\", purchase = \"http://{store}\", entra = \"http://{store}\" }}\n\
+             endpoint = {{ collections = \"http://{store}\", purchase = \"http://{store}\", entra = \"http://{entra}\" }}\n\
              [keyring]\n{keyring}\n\
              [[app]]\nname = \"mygame\"\ntenant_id = \"11111111-1111-4111-8111-111111111111\"\n\
              client_id = \"22222222-2222-4222-8222-222222222222\"\n\
@@ -201,4 +209,90 @@ fn benches_run_on_a_database_of_their_own() {
     assert_eq!(scene.sql("SELECT count(*) FROM key"), "200");
     let far = "postgres://keeper:hunter2@db.example/keys";
     one_line(scene.place.run(&["bench", "renew", "--keyring", far]), 2, &["loopback only"]);
+}
+
+/// A role that has whatever password Entra gave last, and what a keeper is told of it.
+const ENTRA_ROLE: &str = "app-registration";
+
+impl Scene {
+    fn with_entra(&self, store: &str, entra: &str, role: &str) {
+        let url = format!("postgres://{role}@127.0.0.1:{}/{}?sslmode=disable", Cluster::shared().port(), self.database);
+        let keyring = format!(
+            "url = \"{url}\"\nadmin_url_file = \"admin.url\"\nentra = {{ tenant_id = \"11111111-1111-4111-8111-111111111111\", \
+             client_id = \"22222222-2222-4222-8222-222222222222\", secret_file = \"database.secret\" }}"
+        );
+        self.configure_with(
+            &format!("{store}/collections.mp.microsoft.com"),
+            &format!("{entra}/login.microsoftonline.com"),
+            &keyring,
+        );
+    }
+
+    /// Ends the connections of the keeper, as a server that is restarted does.
+    fn disconnect(&self) {
+        let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename =";
+        self.sql(&format!("{end} '{ENTRA_ROLE}'"));
+    }
+
+    fn enroll(&self, user: &str) -> Done {
+        let mint = ["emulator", "mint", "purchase", user, "--ready-file", "emulator.json"];
+        let minted = self.place.run(&mint).ok().out;
+        let at = self.ready("keeper.json")["listen"].as_str().unwrap().to_owned();
+        self.place.run_with(&["key", "enroll", user, "--server", &at, "--token-file", "backend.token"], &minted)
+    }
+}
+
+#[test]
+fn the_password_may_be_a_token_of_entra_which_changes_and_is_refused_for_a_while() {
+    let scene = Scene::new();
+    let emulator = ["emulator", "--http", FREE, "--https", FREE, "--control", FREE, "--ready-file", "emulator.json"];
+    let _emulator = scene.place.serve(&emulator);
+    let http = scene.ready("emulator.json")["http"].as_str().unwrap().to_owned();
+    Cluster::shared().psql("postgres", &format!("CREATE ROLE \"{ENTRA_ROLE}\" LOGIN"));
+    let authority = Authority::before(&http, ENTRA_ROLE, 4);
+    scene.secret("database.secret", "storekeeper-dev-secret");
+    scene.with_entra(&http, &authority.address, ENTRA_ROLE);
+    scene.migrate().ok();
+    let keeper = scene.place.serve(&[&SERVE[..], &["--ready-file", "keeper.json"]].concat());
+    scene.enroll("before").ok();
+    let long = Duration::from_secs(60);
+    until(long, || authority.given() >= 3).expect("tokens are renewed before they expire");
+    scene.disconnect();
+    until(long, || scene.enroll("between").code == Some(0)).expect("new connections have the new token");
+
+    scene.secret("database.secret", "expired");
+    let refused = || {
+        scene.disconnect();
+        let said = keeper.said_since();
+        said.contains("no password for the database: Entra refused the credential")
+            && scene.enroll("outage").code == Some(5)
+    };
+    until(long, refused).unwrap_or_else(|| panic!("nothing says why: {}", keeper.said_since()));
+    scene.secret("database.secret", "storekeeper-dev-secret");
+    until(long, || scene.enroll("after").code == Some(0)).expect("it goes on without a restart");
+    let said = keeper.said_since();
+    assert!(said.contains("Entra gives tokens for the database again") && !said.contains("eyJ"), "{said}");
+    keeper.stop();
+}
+
+#[test]
+fn who_must_act_when_entra_gives_no_password_is_told_in_one_line() {
+    let scene = Scene::new();
+    let emulator = ["emulator", "--http", FREE, "--https", FREE, "--control", FREE, "--ready-file", "emulator.json"];
+    let _emulator = scene.place.serve(&emulator);
+    let http = scene.ready("emulator.json")["http"].as_str().unwrap().to_owned();
+    scene.migrate().ok();
+    let serve = || scene.place.run(&SERVE);
+    scene.secret("database.secret", "wrong");
+    scene.with_entra(&http, &http, KEEPER.0);
+    one_line(serve(), 2, &["Entra refused the credential", "AADSTS7000215", "has to make a new client secret"]);
+    // Without an administrator's URL the tables are made with the token as well.
+    let admin = fs::read_to_string(scene.place.path().join("storekeeper.toml")).unwrap();
+    scene.secret("storekeeper.toml", &admin.replace("admin_url_file = \"admin.url\"\n", ""));
+    one_line(scene.migrate(), 2, &["Entra refused the credential", "has to make a new client secret"]);
+    scene.secret("database.secret", "storekeeper-dev-secret");
+    one_line(scene.migrate(), 2, &["refuses the user keeper"]);
+    one_line(serve(), 2, &["refuses the user keeper with the token that Entra gave", "make this role"]);
+    scene.with_entra(&http, &format!("127.0.0.1:{}", cluster::free_port()), KEEPER.0);
+    one_line(serve(), 5, &["no password for the database", "no answer"]);
 }

@@ -1,4 +1,5 @@
-//! The token conversation with Entra ID (store.md 2): a credential goes out, a service ticket comes back.
+//! The token conversation with Entra ID (store.md 2): a credential goes out, a service ticket comes back, or an access token
+//! for somebody else.
 
 use std::time::Duration;
 
@@ -40,12 +41,48 @@ impl EntraVersion {
     }
 }
 
+/// An access token that somebody other than the Store judges. What it says is between Entra and them.
+#[derive(Debug, Clone)]
+pub struct AccessToken {
+    /// The token.
+    pub token: Secret<String>,
+    /// How long it lives, as Entra promised when it answered.
+    pub lifetime: Duration,
+}
+
 /// Builds the request for a ticket. Every value is URL-encoded, the tenant in the path included.
 pub fn prepare_ticket(
     authority: &Endpoint,
     tenant: &str,
     client_id: &ClientId,
     audience: Audience,
+    credential: &Credential,
+    version: EntraVersion,
+) -> PreparedRequest {
+    let scope = audience.scope();
+    let asked = match version {
+        EntraVersion::V1 => ("resource", audience.resource()),
+        EntraVersion::V2 => ("scope", scope.as_str()),
+    };
+    prepare(authority, tenant, client_id, asked, credential, version)
+}
+
+/// Builds the request for a token of any other resource: `scope` is the resource's identifier and `/.default`.
+pub fn prepare_token(
+    authority: &Endpoint,
+    tenant: &str,
+    client_id: &ClientId,
+    scope: &str,
+    credential: &Credential,
+) -> PreparedRequest {
+    prepare(authority, tenant, client_id, ("scope", scope), credential, EntraVersion::V2)
+}
+
+fn prepare(
+    authority: &Endpoint,
+    tenant: &str,
+    client_id: &ClientId,
+    asked: (&str, &str),
     credential: &Credential,
     version: EntraVersion,
 ) -> PreparedRequest {
@@ -59,17 +96,13 @@ pub fn prepare_ticket(
         method: Method::POST,
         url: authority.url(&path),
         headers,
-        body: form(client_id, audience, credential, version),
+        body: form(client_id, asked, credential),
     }
 }
 
-fn form(client_id: &ClientId, audience: Audience, credential: &Credential, version: EntraVersion) -> RequestBody {
+fn form(client_id: &ClientId, asked: (&str, &str), credential: &Credential) -> RequestBody {
     let client_id = client_id.to_string();
-    let (asked_by, asked) = match version {
-        EntraVersion::V1 => ("resource", audience.resource().to_owned()),
-        EntraVersion::V2 => ("scope", audience.scope()),
-    };
-    let mut fields = vec![("grant_type", "client_credentials"), ("client_id", &client_id), (asked_by, &asked)];
+    let mut fields = vec![("grant_type", "client_credentials"), ("client_id", &client_id), asked];
     match credential {
         Credential::ClientSecret(secret) => fields.push(("client_secret", secret.expose())),
         Credential::ClientAssertion(assertion) => {
@@ -123,6 +156,24 @@ pub fn interpret_ticket(
     ticket(audience, client_id, answer).map_err(|flaw| TicketError::Unreadable { status, flaw })
 }
 
+/// Judges an answer to [`prepare_token`], which arrived at `now`. A 200 counts only if it holds a bearer token and says how
+/// long that lives.
+///
+/// # Errors
+/// See [`TicketError`]; what to do next says [`TicketError::advice`].
+pub fn interpret_token(answer: &RawAnswer, now: Timestamp) -> Result<AccessToken, TicketError> {
+    let status = answer.status.as_u16();
+    if answer.status != StatusCode::OK {
+        return Err(failure(answer, now));
+    }
+    let unreadable = |flaw| TicketError::Unreadable { status, flaw };
+    let (token, expires_in) = issued(answer).map_err(unreadable)?;
+    match expires_in {
+        Some(seconds) if seconds > 0 => Ok(AccessToken { token, lifetime: Duration::from_secs(seconds) }),
+        _ => Err(unreadable(TicketFlaw::NoLifetime)),
+    }
+}
+
 #[derive(Deserialize)]
 struct Issued {
     access_token: Option<String>,
@@ -131,7 +182,8 @@ struct Issued {
     expires_in: Option<u64>,
 }
 
-fn ticket(audience: Audience, client_id: &ClientId, answer: &RawAnswer) -> Result<ServiceTicket, TicketFlaw> {
+/// The bearer token of an answer, and how many seconds it is said to live.
+fn issued(answer: &RawAnswer) -> Result<(Secret<String>, Option<u64>), TicketFlaw> {
     let issued: Issued = answer.object().map_err(|why| match why {
         NoObject::NotJson => TicketFlaw::NotJson,
         NoObject::OtherJson => TicketFlaw::NoToken,
@@ -140,6 +192,11 @@ fn ticket(audience: Audience, client_id: &ClientId, answer: &RawAnswer) -> Resul
     if issued.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("Bearer")) {
         return Err(TicketFlaw::NotBearer);
     }
+    Ok((token, issued.expires_in))
+}
+
+fn ticket(audience: Audience, client_id: &ClientId, answer: &RawAnswer) -> Result<ServiceTicket, TicketFlaw> {
+    let (token, expires_in) = issued(answer)?;
     let ticket = ServiceTicket::parse(token).map_err(TicketFlaw::NotATicket)?;
     if ticket.audience() != audience {
         return Err(TicketFlaw::WrongAudience);
@@ -147,7 +204,7 @@ fn ticket(audience: Audience, client_id: &ClientId, answer: &RawAnswer) -> Resul
     if ticket.client_id() != client_id {
         return Err(TicketFlaw::WrongClient);
     }
-    Ok(match issued.expires_in {
+    Ok(match expires_in {
         Some(seconds) if seconds > 0 => ticket.limited_to(Duration::from_secs(seconds)),
         _ => ticket,
     })

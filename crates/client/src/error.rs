@@ -377,6 +377,9 @@ pub enum TicketFlaw {
     /// The access token's `appid` is not the client ID that asked.
     #[error("the access token is for another client ID")]
     WrongClient,
+    /// Nothing says how long the token lives.
+    #[error("it does not say how long the token lives")]
+    NoLifetime,
     /// An error status without an error of Entra's in the body.
     #[error("it is no error of Entra's")]
     NotEntra,

@@ -25,7 +25,7 @@ pub mod transport;
 pub use correlation::{Correlation, CorrelationVector};
 pub use date::ClockSkew;
 pub use endpoint::{Endpoint, EndpointError, Endpoints};
-pub use entra::{Credential, EntraVersion};
+pub use entra::{AccessToken, Credential, EntraVersion};
 pub use error::{Advice, RenewError, StopReason, TicketError, TicketFlaw, UnreadableKind};
 pub use exchange::{PreparedRequest, RawAnswer, RequestBody};
 pub use renewal::{RenewalAnswer, RenewalCall};

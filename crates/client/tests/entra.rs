@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{CLIENT, NOW, access_token, answer, now};
 use serde_json::{Value, json};
-use storekeeper_client::entra::{interpret_ticket, prepare_ticket};
+use storekeeper_client::entra::{interpret_ticket, interpret_token, prepare_ticket, prepare_token};
 use storekeeper_client::{Advice, Credential, Endpoint, EntraVersion, StopReason, TicketError, TicketFlaw};
 use storekeeper_model::{Audience, ClientId, ParseTicketError, Secret, ServiceTicket};
 
@@ -77,6 +77,30 @@ fn v2_asks_by_scope_and_v1_by_resource() {
             &format!("{common}&scope={scope}&client_assertion_type={kind}&client_assertion=eyJ.s3cr.c2ln"),
         ],
     );
+}
+
+#[test]
+fn a_token_of_another_resource_is_asked_for_and_taken_as_it_is() {
+    let authority = Endpoint::parse("https://login.microsoftonline.com").unwrap();
+    let scope = "https://ossrdbms-aad.database.windows.net/.default";
+    let request = prepare_token(&authority, TENANT, &client(), scope, &secret("s3cr"));
+    assert_eq!(request.url.to_string(), format!("https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token"));
+    assert_eq!(
+        std::str::from_utf8(request.body.expose()).unwrap(),
+        format!(
+            "grant_type=client_credentials&client_id={CLIENT}&scope=https%3A%2F%2Fossrdbms-aad.database.windows.net%2F.default&client_secret=s3cr"
+        )
+    );
+    let read = |status, body: Value| interpret_token(&answer(status, &[], body.to_string()), now());
+    let token = read(200, json!({ "token_type": "Bearer", "expires_in": "3599", "access_token": "opaque" })).unwrap();
+    assert_eq!((token.token.expose().as_str(), token.lifetime), ("opaque", Duration::from_secs(3599)));
+    assert!(!format!("{token:?}").contains("opaque"));
+    for without in [json!({ "access_token": "opaque" }), json!({ "access_token": "opaque", "expires_in": 0 })] {
+        let flaw = TicketFlaw::NoLifetime;
+        assert_eq!(read(200, without).unwrap_err(), TicketError::Unreadable { status: 200, flaw });
+    }
+    let refused = read(401, json!({ "error": "invalid_client" })).unwrap_err();
+    assert_eq!(refused.advice(), Advice::Stop(StopReason::Credential));
 }
 
 fn interpret(status: u16, headers: &[(&'static str, &str)], body: &str) -> Result<ServiceTicket, TicketError> {

@@ -119,7 +119,7 @@ impl Emulator {
         let ticket = NewTicket {
             tenant: &tenant,
             client_id: &client_id,
-            audience: wish.audience,
+            resource: wish.audience.resource(),
             appidacr: "1",
             iat: now.seconds(),
             lifetime_seconds: 3600,

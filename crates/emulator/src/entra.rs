@@ -19,6 +19,10 @@ use crate::ticket::{NewTicket, TICKET_BACKDATED_SECONDS, sign_ticket};
 /// Access tokens live 60 to 90 minutes, at random (store.md 2.6).
 const LIFETIME_SECONDS: std::ops::RangeInclusive<i64> = 3600..=5400;
 
+/// Azure's databases, which take a token for a password (learn.microsoft.com, "Use Microsoft Entra ID for authentication with
+/// Azure Database for PostgreSQL", read 2026): all that is told here besides the Store, so that a keeper on one can be tried.
+const DATABASE_RESOURCE: &str = "https://ossrdbms-aad.database.windows.net";
+
 /// v1's answer: all numbers are strings (observed, store.md 2.2).
 #[derive(Serialize)]
 struct AnswerV1<'a> {
@@ -99,12 +103,13 @@ impl State {
         let client = client.ok_or_else(|| EntraError::client_unknown(client_name, &tenant))?;
         let secret = form.get("client_secret").or(basic.as_ref().map(|(_, secret)| secret.as_str()));
         let appidacr = self.authenticate(&client, &client_id, &tenant, secret, &form, exchange)?;
-        let known = Audience::ALL.into_iter().find(|audience| audience.resource() == resource);
-        let audience = known.ok_or_else(|| EntraError::resource_unknown(resource, &tenant))?;
+        if resource != DATABASE_RESOURCE && !Audience::ALL.iter().any(|audience| audience.resource() == resource) {
+            return Err(EntraError::resource_unknown(resource, &tenant));
+        }
         let ticket = NewTicket {
             tenant: &tenant,
             client_id: &client_id,
-            audience,
+            resource,
             appidacr,
             iat: exchange.now.seconds(),
             lifetime_seconds: exchange.draw.random().random_range(LIFETIME_SECONDS),
@@ -124,7 +129,7 @@ impl State {
                 ext_expires_in: expires_in.to_string(),
                 expires_on: (ticket.iat + ticket.lifetime_seconds).to_string(),
                 not_before: (ticket.iat - TICKET_BACKDATED_SECONDS).to_string(),
-                resource: ticket.audience.resource(),
+                resource: ticket.resource,
                 access_token,
             }),
             _ => serde_json::to_vec(&AnswerV2 { token_type, expires_in, ext_expires_in: expires_in, access_token }),

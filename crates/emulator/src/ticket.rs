@@ -125,8 +125,8 @@ pub(crate) struct NewTicket<'a> {
     pub(crate) tenant: &'a str,
     /// Whose service it authenticates.
     pub(crate) client_id: &'a ClientId,
-    /// What it is good for.
-    pub(crate) audience: Audience,
+    /// Whose service takes it, as its claim `aud` says.
+    pub(crate) resource: &'a str,
     /// How the caller authenticated: "1" a secret, "2" a certificate or an assertion.
     pub(crate) appidacr: &'static str,
     /// The claim `iat`, in seconds; `nbf` lies 300 s before (store.md 2.2).
@@ -141,12 +141,12 @@ pub(crate) const TICKET_BACKDATED_SECONDS: i64 = 300;
 impl NewTicket<'_> {
     /// The claims of a v1.0 token, which Store tickets are from both endpoints (store.md 2.8).
     pub(crate) fn claims(&self, entropy: &Entropy, draw: &mut Draw) -> Map<String, Value> {
-        let Self { tenant, client_id, audience, appidacr, iat, lifetime_seconds } = self;
+        let Self { tenant, client_id, resource, appidacr, iat, lifetime_seconds } = self;
         let issuer = format!("https://sts.windows.net/{tenant}/");
         // The caller's object in its directory is the same in every token.
         let object = entropy.named(&format!("service principal {tenant} {client_id}")).guid();
         let claims = json!({
-            "aud": audience.resource(),
+            "aud": resource,
             "iss": issuer,
             "iat": iat,
             "nbf": iat - TICKET_BACKDATED_SECONDS,
@@ -206,7 +206,7 @@ mod tests {
         let ticket = NewTicket {
             tenant: "t",
             client_id: &client_id,
-            audience: Audience::Purchase,
+            resource: Audience::Purchase.resource(),
             appidacr: "2",
             iat: 1000,
             lifetime_seconds: 60,

@@ -63,6 +63,13 @@ fn t02_a_v1_request_earns_numbers_as_strings() {
 }
 
 #[test]
+fn a_database_takes_tokens_too() {
+    let granted = body(&token_v2(plain(), &[("scope", "https://ossrdbms-aad.database.windows.net/.default")]));
+    let claims = verified(granted["access_token"].as_str().unwrap(), &entra_key(plain()));
+    assert_eq!(claims["aud"], "https://ossrdbms-aad.database.windows.net");
+}
+
+#[test]
 fn lifetimes_vary_between_60_and_90_minutes() {
     let lifetimes: Vec<i64> = (0..40).map(|_| body(&token_v2(plain(), &[]))["expires_in"].as_i64().unwrap()).collect();
     assert!(lifetimes.iter().all(|seconds| (3599..=5399).contains(seconds)));

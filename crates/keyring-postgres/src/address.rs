@@ -42,11 +42,7 @@ impl Address {
             has_password: config.get_password().is_some(),
             places: places(config),
             database: config.get_dbname().map(String::from),
-            mode: match mode {
-                SslMode::Disable => "?sslmode=disable",
-                SslMode::Require => "?sslmode=require",
-                _ => "",
-            },
+            mode: self::mode(mode),
             is_loopback: is_loopback(config),
         }
     }
@@ -71,6 +67,11 @@ impl Address {
         self.places.join(", ")
     }
 
+    /// Whether nothing is sent without TLS.
+    pub fn demands_tls(&self) -> bool {
+        self.mode == mode(SslMode::Require)
+    }
+
     /// Whether every host is this machine.
     pub const fn is_loopback(&self) -> bool {
         self.is_loopback
@@ -85,6 +86,14 @@ impl fmt::Display for Address {
         let at = if user.is_empty() && password.is_empty() { "" } else { "@" };
         let (places, database) = (self.places.join(","), self.database.as_deref().unwrap_or_default());
         write!(f, "postgres://{user}{password}{at}{places}/{database}{}", self.mode)
+    }
+}
+
+const fn mode(mode: SslMode) -> &'static str {
+    match mode {
+        SslMode::Disable => "?sslmode=disable",
+        SslMode::Require => "?sslmode=require",
+        _ => "",
     }
 }
 

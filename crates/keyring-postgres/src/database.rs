@@ -14,6 +14,7 @@ use crate::backlog::Backlog;
 use crate::catalogue::{SESSION, Statement};
 use crate::error::Fault;
 use crate::names::Names;
+use crate::password::Connector;
 use crate::target::Target;
 
 /// Parameters of a statement.
@@ -39,7 +40,8 @@ impl Database {
     /// Prepares connections; none is made yet. Everything will run on the current runtime.
     pub(crate) fn new(target: &Target, options: &Options) -> Result<Self, KeyringError> {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(target.config.clone(), target.tls.clone(), recycling);
+        let connector = Connector { tls: target.tls.clone(), passwords: options.passwords.clone() };
+        let manager = Manager::from_connect(target.config.clone(), connector, recycling);
         let timeout = options.statement_timeout.as_millis();
         let session: Arc<str> = format!(
             "{SESSION}; SET statement_timeout = {timeout}; SET idle_in_transaction_session_timeout = {timeout}"

@@ -6,6 +6,9 @@ use deadpool_postgres::PoolError;
 use storekeeper_keyring::KeyringError;
 use tokio_postgres::error::SqlState;
 
+use crate::NoPassword;
+use crate::password;
+
 /// What went wrong between us and the database.
 #[derive(Debug)]
 pub(crate) enum Fault {
@@ -13,6 +16,8 @@ pub(crate) enum Fault {
     Closed,
     /// No connection was free, or could be made, in time.
     NoConnection,
+    /// There is no password to make a connection with.
+    NoPassword(NoPassword),
     /// The database did not answer in time.
     Late,
     /// The database or the connection to it said so.
@@ -30,7 +35,10 @@ impl From<tokio_postgres::Error> for Fault {
 impl From<PoolError> for Fault {
     fn from(error: PoolError) -> Self {
         match error {
-            PoolError::Backend(error) => Self::Database(error),
+            PoolError::Backend(error) => match password::reason(&error) {
+                Some(why) => Self::NoPassword(why.clone()),
+                None => Self::Database(error),
+            },
             PoolError::PostCreateHook(deadpool_postgres::HookError::Backend(error)) => Self::Database(error),
             PoolError::Closed => Self::Closed,
             PoolError::Timeout(_) | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => Self::NoConnection,
@@ -101,6 +109,7 @@ impl std::fmt::Display for Fault {
         match self {
             Self::Closed => f.write_str("it is closed"),
             Self::NoConnection => f.write_str("no connection to the database in time"),
+            Self::NoPassword(why) => write!(f, "no password for the database: {why}"),
             Self::Late => f.write_str("the database did not answer in time"),
             Self::Database(error) => f.write_str(&one_line(error)),
             Self::Corrupt(what) => f.write_str(what),

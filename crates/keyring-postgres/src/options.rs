@@ -1,13 +1,16 @@
-//! `Options`: how many connections the shared keyring may hold, and how long it waits.
+//! `Options`: how many connections the shared keyring may hold, how long it waits, and where passwords come from.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::Passwords;
 
 /// A beat does not wait until another connection is free.
 pub const LEASE_CONNECTIONS: usize = 2;
 /// A beat that takes longer than this is made anew: a lease does not live much longer.
 const LEASE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How many connections the shared keyring may hold, and how long it waits.
+/// How many connections the shared keyring may hold, how long it waits, and where passwords come from.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// At most this many connections, one of them for writing; and [`LEASE_CONNECTIONS`] more for beats and leases.
@@ -25,6 +28,8 @@ pub struct Options {
     /// Rows that are asked for by their ids are given up after this time, the wait for a connection included: whoever hands
     /// out keys has them from memory, and somebody waits.
     pub find_timeout: Duration,
+    /// Where the user's password comes from; `None`: from the URL.
+    pub passwords: Option<Arc<dyn Passwords>>,
 }
 
 impl Default for Options {
@@ -37,6 +42,7 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(10),
             find_timeout: Duration::from_secs(2),
+            passwords: None,
         }
     }
 }

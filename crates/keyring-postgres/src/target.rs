@@ -11,9 +11,9 @@ use rustls_platform_verifier::BuilderVerifierExt;
 use storekeeper_keyring::KeyringError;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::Options;
 use crate::address::{Address, Split, parsed};
 use crate::error::{Fault, one_line};
+use crate::{NoPassword, Options};
 
 /// Where the database is.
 #[derive(Clone)]
@@ -21,6 +21,8 @@ pub(crate) struct Target {
     pub(crate) address: Address,
     pub(crate) config: tokio_postgres::Config,
     pub(crate) tls: MakeRustlsConnect,
+    /// Whether passwords are told whenever a connection is made.
+    has_passwords: bool,
 }
 
 impl Target {
@@ -42,7 +44,8 @@ impl Target {
             config.application_name("storekeeper");
         }
         let tls = tls(root.as_deref()).map_err(|why| unreachable(format!("TLS cannot be set up: {why}")))?;
-        Ok(Self { address, config, tls: MakeRustlsConnect::new(tls) })
+        let has_passwords = options.passwords.is_some();
+        Ok(Self { address, config, tls: MakeRustlsConnect::new(tls), has_passwords })
     }
 
     /// One line that says what to do about a failure to connect, or to work with what is there:
@@ -69,6 +72,7 @@ impl Target {
                 "the database at {places} is read-only: name the primary, or all hosts with target_session_attrs=read-write, in the keyring's URL ({fault})"
             ),
             (_, Fault::Database(error)) if is_about_tls(error) || self.is_without(error).is_some() => return None,
+            (_, Fault::NoPassword(NoPassword::Unavailable(_))) => fault.to_string(),
             (_, Fault::Late | Fault::NoConnection) => format!(
                 "the database at {places} does not answer: check that it runs, and the host and port in the keyring's URL"
             ),
@@ -84,6 +88,10 @@ impl Target {
         let user = self.address.user().unwrap_or("(none)");
         let code = fault.state().map(|state| state.code().to_owned()).unwrap_or_default();
         match (code.as_str(), fault) {
+            (_, Fault::NoPassword(_)) => fault.to_string(),
+            ("28P01" | "28000", _) if self.has_passwords => format!(
+                "the database at {places} refuses the user {user} with the token that Entra gave: correct the user name in the keyring's URL, or let the database's Entra administrator make this role for the app registration ({fault})"
+            ),
             ("28P01" | "28000", _) => format!(
                 "the database at {places} refuses the user {user}: correct the user name or the password in the keyring's URL ({fault})"
             ),

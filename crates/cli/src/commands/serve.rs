@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use storekeeper_clock::SystemClock;
+use storekeeper_clock::{Clock, SystemClock};
 use storekeeper_keeper::KeeperConfig;
 use storekeeper_server::Server;
 
@@ -57,13 +57,15 @@ impl Serve {
         }
         let extra_ca = self.extra_ca.as_ref().map(read).transpose()?;
         let node = compose::node(self.node_name.as_deref());
-        let keyring = compose::open_keyring(&config.keyring).await?;
+        let (transport, clock): (_, Arc<dyn Clock>) = (compose::transport(extra_ca)?, Arc::new(SystemClock::new()));
+        let passwords = compose::passwords(&config.keyring, &transport, &clock);
+        let keyring = compose::open_keyring(&config.keyring, passwords).await?;
         let keeper = compose::start_keeper(
             KeeperConfig { node, ..compose::keeper_config(&config, compose::seed(), self.accept_orphans) },
             keyring,
             &compose::master_key(&config),
-            compose::transport(extra_ca)?,
-            Arc::new(SystemClock::new()),
+            transport,
+            clock,
         )
         .await?;
         let server = Server::start(keeper.clone(), compose::server_config(&config)?).await;

@@ -61,27 +61,7 @@ impl App {
     pub(super) fn read(node: &Node, base: &Renewal, report: &mut Report) -> Option<Self> {
         let renewal = renewal::read(node.only("renewal"), base, report);
         let credentials = credentials(node, report);
-        let tenant_id = node.text("tenant_id").filter(|tenant| {
-            let fits = is_tenant(tenant);
-            if !fits {
-                node.refuse(
-                    "tenant_id",
-                    "is neither a GUID nor a domain name: take it from the app registration",
-                    report,
-                );
-            }
-            fits
-        });
-        let client_id = node.text("client_id").map(|text| ClientId::new(&text)).filter(|client_id| {
-            if !client_id.is_guid() {
-                node.refuse(
-                    "client_id",
-                    "is not a GUID: take the application (client) ID from the app registration",
-                    report,
-                );
-            }
-            client_id.is_guid()
-        });
+        let (tenant_id, client_id) = registration(node, report);
         let name = node
             .text("name")
             .and_then(|text| AppName::new(&text).map_err(|error| node.refuse("name", error.to_string(), report)).ok());
@@ -91,6 +71,28 @@ impl App {
         };
         Some(Self { name: name?, tenant_id: tenant_id?, client_id: client_id?, user_claim, credentials, renewal })
     }
+}
+
+/// The tenant and the client ID of an app registration.
+pub(super) fn registration(node: &Node, report: &mut Report) -> (Option<String>, Option<ClientId>) {
+    let tenant_id = node.text("tenant_id").filter(|tenant| {
+        let fits = is_tenant(tenant);
+        if !fits {
+            node.refuse("tenant_id", "is neither a GUID nor a domain name: take it from the app registration", report);
+        }
+        fits
+    });
+    let client_id = node.text("client_id").map(|text| ClientId::new(&text)).filter(|client_id| {
+        if !client_id.is_guid() {
+            node.refuse(
+                "client_id",
+                "is not a GUID: take the application (client) ID from the app registration",
+                report,
+            );
+        }
+        client_id.is_guid()
+    });
+    (tenant_id, client_id)
 }
 
 fn credentials(app: &Node, report: &mut Report) -> Vec<Credential> {
@@ -142,7 +144,7 @@ fn is_tenant(text: &str) -> bool {
 
 const CREDENTIALS_MAX: usize = 2;
 
-const fn required(name: &'static str, sample: &'static str, about: &'static str) -> Setting {
+pub(super) const fn required(name: &'static str, sample: &'static str, about: &'static str) -> Setting {
     Setting { name, kind: Kind::Text, preset: Preset::Required, sample: Some(sample), about }
 }
 

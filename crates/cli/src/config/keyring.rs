@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use storekeeper_keyring::KeyringError;
 use storekeeper_keyring_postgres::Address;
 use storekeeper_model::Secret;
+use zeroize::Zeroizing;
 
+use super::entra::{self, EntraPassword};
 use super::problem::Report;
 use super::resolve::Node;
 use super::schema::{Kind, Occurs, Preset, Section, Setting};
@@ -35,6 +37,8 @@ pub struct Keyring {
     pub url: KeyringUrl,
     /// The same database, for who may make its tables.
     pub admin_url: Option<PostgresUrl>,
+    /// Who gives the password of URLs that hold none.
+    pub entra: Option<EntraPassword>,
     /// At most so many connections to a PostgreSQL.
     pub connections: usize,
 }
@@ -81,6 +85,16 @@ impl PostgresUrl {
         })?;
         Ok(Self { text: Secret::new(text.to_owned()), address })
     }
+
+    /// The same with a password, which it does not hold yet.
+    pub fn with_password(&self, password: &Secret<String>) -> Self {
+        let mut text = Zeroizing::new(self.text.expose().clone());
+        let separator = if text.contains('?') { '&' } else { '?' };
+        text.push(separator);
+        text.push_str("password=");
+        password.expose().bytes().for_each(|byte| text.push_str(&format!("%{byte:02X}")));
+        Self { text: Secret::new(std::mem::take(&mut *text)), address: self.address.clone() }
+    }
 }
 
 fn is_postgres(text: &str) -> bool {
@@ -102,7 +116,8 @@ pub(super) fn has_password(text: &Secret<String>) -> bool {
 }
 
 impl Keyring {
-    pub(super) fn read(node: &Node, folder: &Path, report: &mut Report) -> Self {
+    pub(super) fn read(root: &Node, folder: &Path, report: &mut Report) -> Self {
+        let node = root.only("keyring");
         let text = node.secret("url").unwrap_or_else(|| Secret::new(String::new()));
         let url = KeyringUrl::parse(text.expose(), folder).unwrap_or_else(|error| {
             if !text.expose().is_empty() {
@@ -115,12 +130,14 @@ impl Keyring {
         }
         let admin_url = node.secret("admin_url").and_then(|text| admin_url(&text, &url, node, report));
         let connections = node.count("connections").and_then(|count| usize::try_from(count).ok());
-        Self { url, admin_url, connections: connections.unwrap_or(CONNECTIONS) }
+        let postgres = if let KeyringUrl::Postgres(url) = &url { Some(url) } else { None };
+        let entra = EntraPassword::read(node, root.only("endpoint"), postgres, admin_url.as_ref(), report);
+        Self { url, admin_url, entra, connections: connections.unwrap_or(CONNECTIONS) }
     }
 
     /// A keyring with nothing but its URL written.
     pub fn of(url: KeyringUrl) -> Self {
-        Self { url, admin_url: None, connections: CONNECTIONS }
+        Self { url, admin_url: None, entra: None, connections: CONNECTIONS }
     }
 }
 
@@ -176,7 +193,7 @@ pub(super) const SECTION: Section = Section {
             about: "At most so many connections to a PostgreSQL, for each keeper.",
         },
     ],
-    sections: &[],
+    sections: &[entra::SECTION],
 };
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod app;
 pub mod caller;
 pub mod encryption;
 pub mod endpoint;
+pub mod entra;
 mod environment;
 pub mod keyring;
 mod problem;
@@ -28,6 +29,7 @@ pub use app::{App, Credential, UserClaim};
 pub use caller::{Caller, Scope};
 pub use encryption::Encryption;
 pub use endpoint::{EndpointUrl, Endpoints, EntraVersion};
+pub use entra::EntraPassword;
 pub use environment::PREFIX;
 pub use keyring::{Keyring, KeyringUrl, PostgresUrl};
 pub use problem::{ConfigError, Origin, Problem, Warning};
@@ -94,10 +96,12 @@ impl Config {
         let (mut report, folder) = (Report::default(), folder(file));
         let keyring = parsed(&text, &mut report).map(|table| {
             let root = resolved(&text, &table, &folder, false, environment, &mut report);
-            Keyring::read(root.only("keyring"), &folder, &mut report)
+            Keyring::read(&root, &folder, &mut report)
         });
         report.sort();
-        report.problems.retain(|problem| problem.setting.is_empty() || problem.setting.starts_with("keyring"));
+        let is_ours =
+            |setting: &str| setting.is_empty() || setting.starts_with("keyring") || setting == "endpoint.entra";
+        report.problems.retain(|problem| is_ours(&problem.setting));
         match keyring {
             Some(keyring) if report.problems.is_empty() => Ok(keyring),
             _ => Err(ConfigError::Invalid { file: file.to_owned(), problems: report.problems }),
@@ -158,7 +162,7 @@ impl Config {
             report.warning(Origin::Default, "app", "no app is configured, so no key can be enrolled: add an [[app]]");
         }
         let server = Server::read(root.only("server"), report);
-        let keyring = Keyring::read(root.only("keyring"), folder, report);
+        let keyring = Keyring::read(root, folder, report);
         let encryption = Encryption::read(root.only("encryption"), report);
         let endpoint = Endpoints::read(root.only("endpoint"));
         let app: Vec<Option<App>> = root.below("app").iter().map(|node| App::read(node, &renewal, report)).collect();

@@ -28,6 +28,14 @@ fn section_template(section: &Section, parent: &str, text: &mut String) {
         text.push_str(&format!("# [{name}]\n# {}\n", line(&section.settings[0])));
         return;
     }
+    if section.occurs == Occurs::Optional {
+        text.push_str(&format!("# [{name}]\n"));
+        for setting in section.settings {
+            comment(setting.about, text);
+            text.push_str(&format!("# {}\n", line(setting)));
+        }
+        return;
+    }
     text.push_str(&if section.occurs == Occurs::Repeats { format!("[[{name}]]\n") } else { format!("[{name}]\n") });
     for setting in section.settings.iter().filter(|setting| setting.name != STRICT_FILES.name) {
         describe(setting, text);
@@ -80,7 +88,7 @@ fn section_reference(section: &Section, parent: &str, text: &mut String) {
     let title = match section.occurs {
         _ if name.is_empty() => String::from("The top of the file"),
         Occurs::Repeats => format!("`[[{name}]]`"),
-        Occurs::Once | Occurs::Overrides => format!("`[{name}]`"),
+        Occurs::Once | Occurs::Optional | Occurs::Overrides => format!("`[{name}]`"),
     };
     text.push_str(&format!("### {title}\n\n{}\n\n", section.about));
     if section.occurs == Occurs::Overrides {

@@ -91,7 +91,7 @@ impl Node {
             .expect("the table of settings declares every name that is read")
     }
 
-    /// The sections of that name below this one; exactly one where it does not repeat.
+    /// The sections of that name below this one; exactly one where it neither repeats nor may be absent.
     pub(super) fn below(&self, name: &str) -> &[Node] {
         let found = self.children.iter().find(|(section, _)| *section == name);
         &found.expect("the table of settings declares every section that is read").1
@@ -163,6 +163,8 @@ impl Resolver<'_> {
                 let path = join(&path, below.name);
                 let nodes = match below.occurs {
                     Occurs::Repeats => self.repeated(below, &path, value, env),
+                    Occurs::Optional if value.is_none() && env.variables().is_empty() => Vec::new(),
+                    Occurs::Optional => vec![self.single(below, path, value, env)],
                     Occurs::Once | Occurs::Overrides => vec![self.single(below, path, value, env)],
                 };
                 (below.name, nodes)

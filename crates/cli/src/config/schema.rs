@@ -93,6 +93,8 @@ pub struct Setting {
 pub enum Occurs {
     /// Once, as `[name]`.
     Once,
+    /// Once, as `[name]`, or not at all: what it must hold, it must hold where it stands.
+    Optional,
     /// Once; what it does not say is taken from the section of the same name at the top.
     Overrides,
     /// Any number of times, as `[[name]]`.

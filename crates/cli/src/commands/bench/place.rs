@@ -103,7 +103,7 @@ impl Files {
     /// As a keeper's start.
     pub(super) async fn open(&self) -> Result<Arc<dyn Keyring>, CommandError> {
         let url = KeyringUrl::parse(&self.url, Path::new("")).map_err(failure)?;
-        compose::open_keyring(&config::Keyring::of(url)).await
+        compose::open_keyring(&config::Keyring::of(url), None).await
     }
 
     /// How much disk it takes, once whoever had it open has closed it.

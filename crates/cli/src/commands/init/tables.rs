@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
-use storekeeper_keyring_postgres::{Migrated, distributable, distribute, distribution, grant, migrate};
+use storekeeper_clock::SystemClock;
+use storekeeper_keyring_postgres::{
+    Migrated, NoPassword, Passwords as _, distributable, distribute, distribution, grant, migrate,
+};
 
-use crate::compose::keyring_error;
+use crate::compose::{self, keyring_error};
 use crate::config::{Config, Keyring, KeyringUrl, PostgresUrl};
+use crate::entra_password::EntraPasswords;
 use crate::exit::{CommandError, CommandResult, Exit};
 use crate::output::{self, Format};
 
@@ -50,7 +55,7 @@ impl Tables {
             let message = "--config names what --migrate or --distributed is about: say one of them, or --dir DIR to write a configuration";
             return Err(CommandError::new(Exit::Usage, message));
         }
-        let database = self.database(environment);
+        let database = self.database(environment).await;
         if self.migrate
             && self.apply
             && let Ok(Some(database)) = &database
@@ -72,7 +77,7 @@ impl Tables {
     }
 
     async fn apply(&self, environment: &BTreeMap<String, String>, format: Format) -> CommandResult {
-        let Some(database) = self.database(environment)? else {
+        let Some(database) = self.database(environment).await? else {
             let message =
                 "the keyring is a SQLite file, which cannot be distributed: let `[keyring] url` name a PostgreSQL";
             return Err(CommandError::new(Exit::Usage, message));
@@ -86,13 +91,24 @@ impl Tables {
     }
 
     /// `None` for a SQLite file.
-    fn database(&self, environment: &BTreeMap<String, String>) -> Result<Option<Database>, CommandError> {
+    async fn database(&self, environment: &BTreeMap<String, String>) -> Result<Option<Database>, CommandError> {
         let file = self.config.clone().unwrap_or_else(|| PathBuf::from("storekeeper.toml"));
         let keyring =
             Config::load_keyring(&file, environment).map_err(|error| CommandError::new(Exit::Usage, error))?;
-        let Keyring { url: KeyringUrl::Postgres(url), admin_url, .. } = keyring else { return Ok(None) };
-        Ok(Some(Database { admin: admin_url.unwrap_or_else(|| url.clone()), url }))
+        let Keyring { url: KeyringUrl::Postgres(url), admin_url, entra, .. } = keyring else { return Ok(None) };
+        let mut admin = admin_url.unwrap_or_else(|| url.clone());
+        if let Some(entra) = entra.filter(|_| !admin.address.has_password()) {
+            let passwords = EntraPasswords::new(entra, compose::transport(None)?, Arc::new(SystemClock::new()));
+            let password = passwords.password().await.map_err(|why| password_error(&why))?;
+            admin = admin.with_password(&password);
+        }
+        Ok(Some(Database { admin, url }))
     }
+}
+
+fn password_error(why: &NoPassword) -> CommandError {
+    let exit = if matches!(why, NoPassword::Unavailable(_)) { Exit::Unavailable } else { Exit::Usage };
+    CommandError::new(exit, format!("no password for the database: {why}"))
 }
 
 async fn migrate_and_grant(database: &Database, format: Format) -> CommandResult {
