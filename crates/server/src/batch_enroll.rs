@@ -25,17 +25,30 @@ use crate::problem::Problem;
 pub(crate) struct EnrollLine<'a> {
     /// The configured app.
     #[serde(borrow)]
-    app: Cow<'a, str>,
+    pub(crate) app: Cow<'a, str>,
     /// The backend's own name for the player.
     #[serde(borrow)]
-    user: Cow<'a, str>,
+    pub(crate) user: Cow<'a, str>,
     /// Which of the player's Store accounts; usually absent.
-    slot: Option<String>,
+    pub(crate) slot: Option<String>,
     /// `collections` or `purchase`; absent: the key's own.
-    kind: Option<String>,
+    pub(crate) kind: Option<String>,
     /// The compact JWT.
     #[serde(borrow, default)]
-    key: Cow<'a, str>,
+    pub(crate) key: Cow<'a, str>,
+}
+
+impl EnrollLine<'_> {
+    /// What the line asks for, if the caller may.
+    pub(crate) fn request(self, api: &Api, caller: &Caller) -> Result<EnrollRequest, Problem> {
+        Ok(EnrollRequest {
+            app: api.allowed_app(caller, &self.app)?.clone(),
+            user: UserName::from_bytes(self.user.as_bytes())?,
+            kind: self.kind.map(|kind| call::kind(kind.as_bytes())).transpose()?,
+            slot: Slot::new(self.slot.as_deref().unwrap_or_default())?,
+            key: Secret::new(self.key.into_owned()),
+        })
+    }
 }
 
 /// What became of a line.
@@ -79,14 +92,7 @@ impl Job for Enroll {
     const CHUNK_LINES_MAX: usize = 1024;
 
     fn read(&self, line: &[u8]) -> Result<EnrollRequest, Problem> {
-        let line: EnrollLine<'_> = body::object(line)?;
-        Ok(EnrollRequest {
-            app: self.api.allowed_app(&self.caller, &line.app)?.clone(),
-            user: UserName::from_bytes(line.user.as_bytes())?,
-            kind: line.kind.map(|kind| call::kind(kind.as_bytes())).transpose()?,
-            slot: Slot::new(line.slot.as_deref().unwrap_or_default())?,
-            key: Secret::new(line.key.into_owned()),
-        })
+        body::object::<EnrollLine<'_>>(line)?.request(&self.api, &self.caller)
     }
 
     async fn carry_out(keeper: Keeper, items: Vec<EnrollRequest>) -> Vec<Result<Enrolled, EnrollError>> {

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::response::Response;
 use serde::Deserialize;
 use storekeeper_keeper::{Keeper, LiveKey, ReadError};
-use storekeeper_model::{Identity, Slot, UserName};
+use storekeeper_model::Identity;
 use utoipa::ToSchema;
 
 use crate::answer::{self, LiveKeyAnswer};
@@ -69,12 +69,8 @@ impl Job for Get {
 
     fn read(&self, line: &[u8]) -> Result<Identity, Problem> {
         let line: GetLine<'_> = body::object(line)?;
-        Ok(Identity {
-            app: self.api.allowed_app(&self.caller, &line.app)?.clone(),
-            user: UserName::from_bytes(line.user.as_bytes())?,
-            kind: call::kind(line.kind.as_bytes())?,
-            slot: Slot::new(line.slot.as_deref().unwrap_or_default())?,
-        })
+        let app = self.api.allowed_app(&self.caller, &line.app)?.clone();
+        call::identity(app, &line.user, line.slot.as_deref(), &line.kind)
     }
 
     async fn carry_out(keeper: Keeper, items: Vec<Identity>) -> Vec<Result<LiveKey, ReadError>> {

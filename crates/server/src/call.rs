@@ -96,6 +96,16 @@ pub(crate) fn kind(text: &[u8]) -> Result<KeyKind, Problem> {
     std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or_else(unknown)
 }
 
+/// The key that a line of a batch names.
+pub(crate) fn identity(app: AppName, user: &str, slot: Option<&str>, kind_named: &str) -> Result<Identity, Problem> {
+    Ok(Identity {
+        app,
+        user: UserName::from_bytes(user.as_bytes())?,
+        kind: kind(kind_named.as_bytes())?,
+        slot: Slot::new(slot.unwrap_or_default())?,
+    })
+}
+
 fn segment<'a>(route: &str, path: &'a str, name: &str) -> Result<Cow<'a, [u8]>, Problem> {
     let raw = segments(route).zip(segments(path)).find(|(template, _)| *template == name).map(|(_, raw)| raw);
     let raw = raw.ok_or_else(|| Problem::new(&code::INTERNAL, "the route has no such segment"))?;

@@ -1,4 +1,4 @@
-//! What operators order: pause, resume, acquit.
+//! What operators order: pause, resume, acquit, reclaim.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -83,5 +83,24 @@ pub(crate) async fn acquit(call: Call) -> Result<Response, Problem> {
     let acquitted = call.api.keeper().acquit(app).await?;
     let answer =
         OrderAnswer { app: app.as_str(), paused: None, condemned: None, acquitted: Some(acquitted), reclaimed: None };
+    Ok(json(&answer))
+}
+
+/// Take an app's keys back that were handed over.
+///
+/// Each is renewed again, at its own moment.
+#[utoipa::path(
+    post,
+    path = "/v1/admin/apps/{app}/reclaim",
+    operation_id = "reclaim_app",
+    tag = "admin",
+    responses((status = 200, description = "taken back", body = OrderAnswer))
+)]
+pub(crate) async fn reclaim(call: Call) -> Result<Response, Problem> {
+    let app = call.app(Scope::Admin)?;
+    call.query(&[])?;
+    let reclaimed = call.api.keeper().reclaim(app).await?;
+    let answer =
+        OrderAnswer { app: app.as_str(), paused: None, condemned: None, acquitted: None, reclaimed: Some(reclaimed) };
     Ok(json(&answer))
 }

@@ -13,7 +13,10 @@ use crate::front::Front;
 use crate::metrics::Listener;
 use crate::openapi;
 use crate::problem::Problem;
-use crate::{batch_enroll, batch_get, fleet, health, keys, metrics, orders, population, tickets, transfer};
+use crate::{
+    batch_enroll, batch_get, batch_hand_over, batch_import, export, fleet, health, keys, metrics, orders, population,
+    tickets,
+};
 
 /// What the data listener serves, for backends.
 pub fn data_service(api: &Api) -> Front {
@@ -51,10 +54,10 @@ pub(crate) fn admin_routes() -> OpenApiRouter<Api> {
         .routes(routes!(fleet::nodes))
         .routes(routes!(fleet::leases))
         .routes(routes!(fleet::drain))
-        .routes(routes!(transfer::reclaim))
-        .routes(routes!(transfer::export))
-        .routes(routes!(transfer::hand_over))
-        .routes(routes!(transfer::import))
+        .routes(routes!(orders::reclaim))
+        .routes(routes!(export::export))
+        .routes(routes!(batch_hand_over::hand_over))
+        .routes(routes!(batch_import::import))
 }
 
 fn finish(api: &Api, listener: Listener, routes: Router<Api>) -> Front {

@@ -26,7 +26,7 @@ const KEYS: u64 = 100_000;
 const KEYS_SINGLE: u64 = 20_000;
 const SECONDS: u64 = 60;
 const CALLERS_SINGLE: usize = 64;
-const CALLERS_BATCH: usize = 4;
+const CALLERS_BATCH: usize = 8;
 const LINES_PER_BATCH: u64 = 1000;
 
 /// What was found.
