@@ -9,30 +9,66 @@ use storekeeper_client::{PreparedRequest, RawAnswer, Transport, TransportError};
 use storekeeper_clock::{Clock, VirtualClock};
 use storekeeper_keeper::{Keeper, NodeConfig};
 use storekeeper_keyring::{Keyring, MasterKey, MemoryKeyring, NodeId, OutcomeResult, Record};
+use storekeeper_model::{Secret, StoreIdKey};
 
 use super::clock::WrongClock;
 use super::link::Link;
 use super::store::Store;
 use super::{KIND, START, config, identity, request};
 
-/// The Store, whose answers to renewals reach this keeper so much later.
-struct Slow {
-    store: Arc<Store>,
-    clock: VirtualClock,
-    late_by: Mutex<Duration>,
+/// How a keeper's way to the Store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Open,
+    /// The Store hears nothing.
+    Cut,
+    /// The Store hears and does, and the answer is lost.
+    LosesAnswers,
 }
 
-impl Transport for Slow {
+/// One keeper's way to the Store and to Entra, on which answers to renewals may be late by a span.
+struct Road {
+    id: NodeId,
+    store: Arc<Store>,
+    memory: Arc<MemoryKeyring>,
+    clock: VirtualClock,
+    way: Mutex<(Way, Duration)>,
+    /// Renewals that were sent where another one held the lease.
+    trespasses: Arc<Mutex<Vec<String>>>,
+}
+
+impl Road {
+    /// A renewal is for the owner of its bucket alone, at the moment at which it is sent.
+    fn check(&self, request: &PreparedRequest) {
+        let body: serde_json::Value = serde_json::from_slice(request.body.expose()).unwrap();
+        let key = StoreIdKey::parse(Secret::new(body["key"].as_str().unwrap().to_owned())).unwrap();
+        let bucket = identity(key.user_id().as_str()).key_id().bucket();
+        let leases = self.memory.leases().unwrap().all().now_or_never().expect("memory answers at once").unwrap();
+        let owner = leases[usize::from(bucket.number())].owner;
+        if owner != Some(self.id) {
+            let told = format!("{:?} renews in the bucket of {owner:?} at {}", self.id, self.clock.now());
+            self.trespasses.lock().unwrap().push(told);
+        }
+    }
+}
+
+impl Transport for Road {
     fn send(&self, request: PreparedRequest, timeout: Duration) -> BoxFuture<'_, Result<RawAnswer, TransportError>> {
+        let (way, late_by) = *self.way.lock().unwrap();
         let is_renewal = request.url.path().ends_with("/keys/renew");
+        if is_renewal {
+            self.check(&request);
+        }
+        if way == Way::Cut {
+            return std::future::ready(Err(TransportError::TimedOut)).boxed();
+        }
         let answer = self.store.send(request, timeout);
-        let late_by = if is_renewal { *self.late_by.lock().unwrap() } else { Duration::ZERO };
         async move {
             let answer = answer.await;
-            if !late_by.is_zero() {
+            if is_renewal && !late_by.is_zero() {
                 self.clock.delay(late_by).await;
             }
-            answer
+            if way == Way::LosesAnswers { Err(TransportError::TimedOut) } else { answer }
         }
         .boxed()
     }
@@ -43,13 +79,18 @@ pub(crate) struct Member {
     pub(crate) link: Arc<Link>,
     pub(crate) clock: Arc<WrongClock>,
     pub(crate) id: NodeId,
-    transport: Arc<Slow>,
+    road: Arc<Road>,
 }
 
 impl Member {
     /// The Store's answers reach this keeper so much later from now on.
     pub(crate) fn hear_late_by(&self, late_by: Duration) {
-        *self.transport.late_by.lock().unwrap() = late_by;
+        self.road.way.lock().unwrap().1 = late_by;
+    }
+
+    /// The way to the Store and to Entra is so from now on.
+    pub(crate) fn reach_store(&self, way: Way) {
+        self.road.way.lock().unwrap().0 = way;
     }
 
     pub(crate) async fn metric(&self, line: &str) -> f64 {
@@ -70,6 +111,7 @@ pub(crate) struct Fleet {
     pub(crate) clock: VirtualClock,
     pub(crate) store: Arc<Store>,
     master: MasterKey,
+    trespasses: Arc<Mutex<Vec<String>>>,
 }
 
 impl Fleet {
@@ -82,6 +124,7 @@ impl Fleet {
             store: Store::new(clock.clone()),
             clock,
             master: MasterKey::generate(),
+            trespasses: Arc::default(),
         };
         for number in 1..=count {
             fleet.join(number).await;
@@ -91,16 +134,27 @@ impl Fleet {
     }
 
     pub(crate) async fn join(&mut self, number: u8) {
+        self.join_drifting(number, 0.0).await;
+    }
+
+    /// The same with a clock that gains this share of each span.
+    pub(crate) async fn join_drifting(&mut self, number: u8, drift: f64) {
         let id = NodeId::from_bytes([number; 16]);
         let node = NodeConfig { id, name: format!("node-{number}"), ..NodeConfig::default() };
         let config = storekeeper_keeper::KeeperConfig { node, seed: u64::from(number), ..config() };
-        let clock = Arc::new(WrongClock::new(self.clock.clone()));
+        let clock = Arc::new(WrongClock::drifting(self.clock.clone(), drift));
         let link = Link::to(&self.memory);
-        let late_by = Mutex::new(Duration::ZERO);
-        let transport = Arc::new(Slow { store: Arc::clone(&self.store), clock: self.clock.clone(), late_by });
-        let (keyring, way, ours) = (Arc::clone(&link) as _, Arc::clone(&transport) as _, Arc::clone(&clock) as _);
+        let road = Arc::new(Road {
+            id,
+            store: Arc::clone(&self.store),
+            memory: Arc::clone(&self.memory),
+            clock: self.clock.clone(),
+            way: Mutex::new((Way::Open, Duration::ZERO)),
+            trespasses: Arc::clone(&self.trespasses),
+        });
+        let (keyring, way, ours) = (Arc::clone(&link) as _, Arc::clone(&road) as _, Arc::clone(&clock) as _);
         let keeper = Keeper::start(config, keyring, &self.master, way, ours).await.unwrap();
-        self.members.push(Member { keeper, link, clock, id, transport });
+        self.members.push(Member { keeper, link, clock, id, road });
     }
 
     pub(crate) async fn advance(&self, span: Duration) {
@@ -128,6 +182,11 @@ impl Fleet {
             held.push(member.held().await);
         }
         held
+    }
+
+    /// Renewals that were sent by another than the owner of their bucket.
+    pub(crate) fn trespasses(&self) -> Vec<String> {
+        self.trespasses.lock().unwrap().clone()
     }
 
     /// Whose a player's key is.

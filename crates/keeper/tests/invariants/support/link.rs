@@ -1,4 +1,4 @@
-//! One keeper's way to a keyring that several share, which can be cut.
+//! One keeper's way to a keyring that several share, which can be cut, in one direction or both.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,15 +14,25 @@ use storekeeper_model::{AppName, KeyId, Timestamp, UserName};
 pub(crate) struct Link {
     memory: Arc<MemoryKeyring>,
     is_cut: AtomicBool,
+    loses_answers: AtomicBool,
 }
 
 impl Link {
     pub(crate) fn to(memory: &Arc<MemoryKeyring>) -> Arc<Self> {
-        Arc::new(Self { memory: Arc::clone(memory), is_cut: AtomicBool::new(false) })
+        Arc::new(Self {
+            memory: Arc::clone(memory),
+            is_cut: AtomicBool::new(false),
+            loses_answers: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn cut(&self, is_cut: bool) {
         self.is_cut.store(is_cut, Ordering::Relaxed);
+    }
+
+    /// What is asked for is done, and nobody hears that it was.
+    pub(crate) fn lose_answers(&self, loses_answers: bool) {
+        self.loses_answers.store(loses_answers, Ordering::Relaxed);
     }
 
     fn way<'a, T: Send + 'a>(
@@ -32,7 +42,12 @@ impl Link {
         if self.is_cut.load(Ordering::Relaxed) {
             return std::future::ready(Err(KeyringError::Unavailable(String::from("cut off")))).boxed();
         }
-        call(&self.memory)
+        let (answer, is_lost) = (call(&self.memory), self.loses_answers.load(Ordering::Relaxed));
+        async move {
+            let answer = answer.await;
+            if is_lost { Err(KeyringError::Unavailable(String::from("no answer"))) } else { answer }
+        }
+        .boxed()
     }
 
     fn shared(&self) -> &dyn Leases {
