@@ -1,15 +1,19 @@
 //! Keys move from one keeper to another, as processes: nothing is lost, whatever is killed, damaged or cut off on the way.
 #![expect(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
 
+#[allow(dead_code, reason = "this test binary uses a part of it")]
+#[path = "../../keyring-postgres/tests/postgres/cluster.rs"]
+mod cluster;
 #[path = "support/scene.rs"]
 mod scene;
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
+use cluster::{Cluster, SUPERUSER};
 use scene::{SERVE, Scene};
 use serde_json::{Value, json};
 use support::{Done, Server};
@@ -27,7 +31,22 @@ struct Pair {
 const NEW: [&str; 5] = ["serve", "--config", "new.toml", "--ready-file", "new.json"];
 
 impl Pair {
+    /// Two on files of their own, paused, the first of which has so many keys.
     fn new(keys: usize) -> Self {
+        let pair = Self::start("url = \"sqlite:new.db\"");
+        pair.run("keeper.json", &["app", "pause", "mygame"]).ok();
+        pair.run("new.json", &["app", "pause", "mygame"]).ok();
+        pair.enroll(keys);
+        pair
+    }
+
+    /// One on a file, and one on a PostgreSQL, neither paused.
+    fn to_postgres() -> Self {
+        Cluster::shared().psql("postgres", "CREATE DATABASE moved");
+        Self::start(&format!("url = \"{}\"", Cluster::shared().url(SUPERUSER, "moved")))
+    }
+
+    fn start(new_keyring: &str) -> Self {
         let scene = Scene::new();
         let dir = scene.place.path();
         fs::write(dir.join("operator.token"), OPERATOR).unwrap();
@@ -39,15 +58,14 @@ impl Pair {
         assert!(text.contains("# url = \"sqlite:storekeeper.db\""));
         fs::write(
             dir.join("new.toml"),
-            text.replace("# url = \"sqlite:storekeeper.db\"", "url = \"sqlite:new.db\"")
+            text.replace("# url = \"sqlite:storekeeper.db\"", new_keyring)
                 .replace("# retain = \"off\"", "retain = \"180d\""),
         )
         .unwrap();
+        scene.place.run(&["init", "--migrate", "--config", "new.toml"]).ok();
         let old = scene.place.serve(&SERVE);
         let new = Some(scene.place.serve(&NEW));
-        let pair = Self { scene, _old: old, new };
-        pair.enroll(keys);
-        pair
+        Self { scene, _old: old, new }
     }
 
     fn enroll(&self, keys: usize) {
@@ -61,8 +79,6 @@ impl Pair {
             lines.push_str(&json!({"app": "mygame", "user": user, "key": key}).to_string());
             lines.push('\n');
         }
-        self.run("keeper.json", &["app", "pause", "mygame"]).ok();
-        self.run("new.json", &["app", "pause", "mygame"]).ok();
         let answer = self.scene.ask(&self.scene.listen(), "POST /v1/keys:enroll", &lines).unwrap();
         assert_eq!(answer.lines().iter().filter(|line| line["status"] == 201).count(), keys);
     }
@@ -135,6 +151,47 @@ fn a_hand_over_loses_nothing_although_the_import_dies_on_the_way() {
     }
     pair.run("keeper.json", &["app", "reclaim", "mygame"]).ok();
     assert_eq!(pair.stats("keeper.json")["keys"]["active"], json!(KEYS));
+}
+
+#[test]
+fn from_sqlite_to_postgresql_with_renewals_under_way_nothing_is_lost_and_no_key_is_renewed_by_two() {
+    let pair = Pair::to_postgres();
+    let slow = ["fault", "add", "renew", "--when", "after", "--delay", "2s", "--probability", "1"];
+    pair.scene.place.run(&[&slow[..], &["--ready-file", "emulator.json"]].concat()).ok();
+    pair.enroll(KEYS);
+    let told = pair.run("keeper.json", &["export", "--handover", "--out", "all.ndjson", "-o", "json"]).ok();
+    let told: Value = serde_json::from_str(told.err.trim()).unwrap();
+    assert_eq!((&told["keys"], &told["handed_over"], &told["counted"]), (&json!(KEYS), &json!(KEYS), &json!(KEYS)));
+    assert!(told["lines"].as_u64().unwrap() > KEYS as u64, "some were renewed meanwhile, and written again: {told}");
+    let old = pair.stats("keeper.json");
+    assert_eq!((&old["handed_over"], &old["keys"]["active"]), (&json!(KEYS), &json!(0)));
+    let tally = pair.run("new.json", &["import", "all.ndjson", "-o", "json"]).ok().json();
+    let repeated = told["lines"].as_u64().unwrap() - KEYS as u64;
+    assert_eq!((&tally["new"], &tally["overtaken"]), (&json!(KEYS), &json!(repeated)), "{tally}");
+    assert_eq!((&tally["rejected"], &pair.stats("new.json")["keys"]["active"]), (&json!(0), &json!(KEYS)));
+
+    let is_done = || pair.stats("new.json")["due_backlog"] == 0 && pair.stats("new.json")["renewals"]["renewed"] != 0;
+    support::until(std::time::Duration::from_secs(120), is_done).expect("the new keeper renews what is due");
+    assert_eq!(pair.stats("keeper.json")["renewals"], old["renewals"], "the old keeper renews none of them any more");
+
+    let mut renewed = BTreeSet::new();
+    for exchange in pair.scene.ledger(0) {
+        if let (Some(key), Some(_)) = (exchange["fingerprint"].as_str(), exchange["successor"].as_str()) {
+            assert!(renewed.insert(key.to_owned()), "two have renewed {key}");
+        }
+    }
+    let ours = |stats: &Value| stats["renewals"]["renewed"].as_u64().unwrap();
+    let new = pair.stats("new.json");
+    assert!(ours(&old) > 0 && ours(&new) > 0, "{old} {new}");
+    assert_eq!(ours(&old) + ours(&new), renewed.len() as u64, "each successor is somebody's");
+    let there = lines(&pair.run("new.json", &["export"]).ok().out);
+    assert_eq!(there.len(), KEYS);
+    for (user, line) in &there {
+        assert!(
+            !renewed.contains(line["fingerprint"].as_str().unwrap()),
+            "{user}: it has a successor that nobody keeps"
+        );
+    }
 }
 
 #[test]

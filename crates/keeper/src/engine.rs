@@ -265,6 +265,7 @@ impl Engine {
             Event::Scanned(due) => self.scanned(due, now),
             Event::ScanFailed => {
                 self.scanning.under_way = false;
+                self.scanning.handed_over.clear();
                 self.scanning.retry_at = Some(now + RETRY_PAUSE);
             }
             Event::Probes(app, records) => {
@@ -284,6 +285,7 @@ impl Engine {
             Event::AppSeen(app, row) => self.app_seen(app, &row, now, actions),
             Event::Leases(share) => self.shared(share, now, actions),
             Event::Changed(due_at) => self.changed(due_at, now),
+            Event::HandedOver(ids) => self.handed_over(&ids, actions),
             Event::Ask(waiter, record) => self.ask(waiter, record, now, actions),
             Event::AskTicket(waiter, app, audience) => self.ask_ticket(waiter, app, audience, now, actions),
             Event::Order(waiter, app, order) => self.order(waiter, app, order, now, actions),

@@ -48,6 +48,8 @@ pub(crate) enum Message {
     /// What is ours; answered with the buckets in which something is under way.
     Leases(Share, oneshot::Sender<Buckets>),
     Observe(oneshot::Sender<Observation>),
+    /// These rows were handed over; answered with those that were under way, once none is any more.
+    HandedOver(Vec<KeyId>, oneshot::Sender<Vec<KeyId>>),
     Drain,
 }
 
@@ -102,6 +104,14 @@ enum Waiting {
     Order(oneshot::Sender<OrderReply>),
 }
 
+/// Rows that were handed over while they were under way.
+struct Leaving {
+    rows: Vec<KeyId>,
+    /// Those that still are.
+    open: Vec<KeyId>,
+    reply: Option<oneshot::Sender<Vec<KeyId>>>,
+}
+
 /// The task that owns the engine.
 pub(crate) struct Shell {
     engine: Engine,
@@ -112,6 +122,7 @@ pub(crate) struct Shell {
     saver: mpsc::UnboundedSender<(ToSave, Hold)>,
     /// Who waits to hear where something is under way, and how often somebody was told.
     told: Vec<oneshot::Sender<Buckets>>,
+    leaving: Vec<Leaving>,
     beats: u32,
     waiting: HashMap<Waiter, Waiting>,
     next_waiter: u64,
@@ -134,6 +145,7 @@ impl Shell {
             inbox,
             saver,
             told: Vec::new(),
+            leaving: Vec::new(),
             beats: 0,
             waiting: HashMap::new(),
             next_waiter: 0,
@@ -198,6 +210,10 @@ impl Shell {
                     }
                     self.beats = self.beats.wrapping_add(1);
                 }
+                Message::HandedOver(ids, reply) => {
+                    events.push(Event::HandedOver(ids.clone()));
+                    self.leaving.push(Leaving { rows: Vec::new(), open: ids, reply: Some(reply) });
+                }
                 // Whoever asked may have gone away.
                 Message::Observe(reply) => drop(reply.send(self.engine.observe(self.tools.clock.now()))),
                 Message::Drain => {
@@ -230,9 +246,28 @@ impl Shell {
         for reply in self.told.drain(..) {
             drop(reply.send(self.engine.busy()));
         }
+        self.tell_who_left();
         for action in actions {
             self.execute(action);
         }
+    }
+
+    /// Answers who waits until nothing is under way of what was handed over.
+    fn tell_who_left(&mut self) {
+        let engine = &self.engine;
+        self.leaving.retain_mut(|leaving| {
+            leaving.open.retain(|id| engine.is_trying(*id));
+            if leaving.rows.is_empty() {
+                leaving.rows.clone_from(&leaving.open);
+            }
+            if leaving.open.is_empty()
+                && let Some(reply) = leaving.reply.take()
+            {
+                // Whoever asked may have gone away.
+                drop(reply.send(std::mem::take(&mut leaving.rows)));
+            }
+            leaving.reply.is_some()
+        });
     }
 
     fn execute(&mut self, action: Action) {

@@ -1,5 +1,6 @@
 //! Transfer: keys leave a keeper with all that is known of them, are handed over to another one, and are taken back.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use storekeeper_keyring::{
 };
 use storekeeper_model::{AppName, Fingerprint, Identity, KeyId, Secret, Timestamp};
 use storekeeper_policy::{RenewalPolicy, Standing};
+use tokio::sync::oneshot;
 
 use crate::engine::Event;
 use crate::error::{HandOverError, OrderError, ReadError};
@@ -25,6 +27,8 @@ const PAGE: usize = 1000;
 const PAGES_MAX: usize = 8;
 /// A row that many callers write at once is tried this often.
 const ROUNDS_MAX: usize = 8;
+/// The hand-over of a key that is being renewed waits so long for that to end. An answer of the Store takes less.
+const UNDER_WAY_MAX: Duration = Duration::from_secs(45);
 /// What changed this long before a cursor was made is told again: keepers' clocks may differ, and be set.
 const OVERLAP: Duration = Duration::from_secs(60 * 60);
 
@@ -197,7 +201,8 @@ impl Keeper {
     }
 
     /// Marks keys as handed over: they are served until they expire and not renewed. Each only if its row is as it was
-    /// exported; answers for each, in order, once durable. What is revoked or lapsed needs no mark, and is no failure.
+    /// exported; answers for each, in order, once durable. What is revoked or lapsed needs no mark, and is no failure. What is
+    /// being renewed here is waited for, so that its successor is exported and not left behind.
     pub async fn hand_over(&self, items: Vec<HandOver>) -> Vec<Result<(), HandOverError>> {
         let mut answers: Vec<Option<Result<(), HandOverError>>> = items.iter().map(|_| None).collect();
         let ids: Vec<KeyId> = items.iter().map(|item| item.identity.key_id()).collect();
@@ -213,7 +218,49 @@ impl Keeper {
                 }
             }
         }
+        let marked: Vec<usize> = (0..items.len()).filter(|place| matches!(answers[*place], Some(Ok(())))).collect();
+        self.end_what_is_under_way(&ids, &marked, &mut answers).await;
         answers.into_iter().map(|answer| answer.unwrap_or(Err(HandOverError::Changed))).collect()
+    }
+
+    /// Starts nothing with rows that were marked, and waits for what is under way with them: whose successor came has lost its
+    /// mark to it, and has changed.
+    async fn end_what_is_under_way(
+        &self,
+        ids: &[KeyId],
+        marked: &[usize],
+        answers: &mut [Option<Result<(), HandOverError>>],
+    ) {
+        let until = self.clock().now() + UNDER_WAY_MAX;
+        let (reply, ended) = oneshot::channel();
+        self.inner.postbox.send(Message::HandedOver(marked.iter().map(|place| ids[*place]).collect(), reply));
+        let ended = tokio::select! {
+            ended = ended => ended.ok(),
+            // It goes on, and the row tells what came of it.
+            _ = self.clock().sleep_until(until) => None,
+        };
+        let ended = ended.map(HashSet::<KeyId>::from_iter);
+        let places = marked.iter().filter(|place| ended.as_ref().is_none_or(|ended| ended.contains(&ids[**place])));
+        let places: Vec<usize> = places.copied().collect();
+        if places.is_empty() {
+            return;
+        }
+        let asked: Vec<KeyId> = places.iter().map(|place| ids[*place]).collect();
+        let rows = match self.inner.tools.keyring.find(&asked).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                let text = error.to_string();
+                let unknown = || Some(Err(KeyringError::Unavailable(text.clone()).into()));
+                return places.iter().for_each(|place| answers[*place] = unknown());
+            }
+        };
+        let now = self.clock().now();
+        for (place, row) in places.into_iter().zip(rows) {
+            let is_ours = row.is_some_and(|row| !row.is_handed_over() && standing(&row, now) == Standing::Active);
+            if is_ours {
+                answers[place] = Some(Err(HandOverError::Changed));
+            }
+        }
     }
 
     async fn hand_over_once(

@@ -62,6 +62,8 @@ pub(super) struct Tally {
     replaced: u64,
     waiting: u64,
     rejected: u64,
+    /// An export wrote a later line for the same key, which counts instead.
+    overtaken: u64,
     /// Of those taken: expired already.
     dead: u64,
     /// Why lines were not taken, by code.
@@ -99,7 +101,8 @@ impl Import {
         }
         let keeper = self.target.admin()?;
         let source = Source::read(&self.file, passphrase.as_ref(), self.app.as_deref(), &mut rejects, |_| {})?;
-        tally.lines = source.lines() + tally.rejected;
+        tally.overtaken = source.overtaken();
+        tally.lines = source.lines() + tally.overtaken + tally.rejected;
         let bar = super::progress_bar(source.lines(), "importing keys");
         let sender = Sender { keeper: &keeper, bar: &bar, now };
         let sent = sender.send(source, self.app.as_deref(), &mut tally).await;
@@ -141,7 +144,10 @@ fn tell(tally: &Tally, format: Format) -> CommandResult {
             counted(tally.dead, "key")
         ));
     }
-    let open = tally.lines.saturating_sub(tally.taken() + tally.rejected);
+    if tally.overtaken > 0 {
+        text.push_str(&format!("\n{} overtaken by a later one for the same key", counted(tally.overtaken, "line")));
+    }
+    let open = tally.lines.saturating_sub(tally.taken() + tally.rejected + tally.overtaken);
     if open > 0 {
         text.push_str(&format!(
             "\n{} not handed over yet: begin again, what is taken is recognised",

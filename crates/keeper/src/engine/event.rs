@@ -66,6 +66,8 @@ pub enum Event {
     Leases(Share),
     /// Somebody enrolled a key, or made one due, at this instant.
     Changed(Timestamp),
+    /// These rows are another keeper's to renew, by marks that are durable.
+    HandedOver(Vec<KeyId>),
     /// Somebody wants this row renewed now.
     Ask(Waiter, Box<Record>),
     /// Somebody wants a ticket.

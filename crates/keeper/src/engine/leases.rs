@@ -1,4 +1,5 @@
-//! Which rows may be tried: those of the buckets whose leases are ours. Where nobody shares the keyring, all.
+//! Which rows may be tried: those of the buckets whose leases are ours, or all where nobody shares the keyring; and none that
+//! was handed over.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -80,10 +81,34 @@ impl Engine {
     }
 
     fn give_back(&mut self, actions: &mut Vec<Action>) {
-        let mut gone = HashSet::new();
         let starting = self.share.as_ref().map(|share| Arc::clone(&share.starting));
+        for id in self.drop_waiting(|id| starting.as_ref().is_none_or(|starting| starting.contains_row(id))) {
+            self.leave_to_owner(id, actions);
+        }
+    }
+
+    /// What waits of these rows is given up; what is under way is ended.
+    pub(super) fn handed_over(&mut self, ids: &[KeyId], actions: &mut Vec<Action>) {
+        let theirs: HashSet<KeyId> = ids.iter().copied().collect();
+        for id in self.drop_waiting(|id| !theirs.contains(&id)) {
+            let Some(attempt) = self.attempts.remove(&id) else { continue };
+            actions.extend(attempt.waiters.into_iter().map(|waiter| Action::Reply(waiter, Asked::Overtaken)));
+        }
+        if self.scanning.under_way {
+            self.scanning.handed_over.extend(theirs);
+        }
+    }
+
+    /// Whether a row is being tried or on its way to the disk.
+    pub fn is_trying(&self, id: KeyId) -> bool {
+        self.attempts.contains_key(&id)
+    }
+
+    /// Takes what waits and does not stay out of every queue; returns which rows that were.
+    fn drop_waiting(&mut self, stays: impl Fn(KeyId) -> bool) -> HashSet<KeyId> {
+        let mut gone = HashSet::new();
         let mut stays = |id: KeyId| {
-            let stays = starting.as_ref().is_none_or(|starting| starting.contains_row(id));
+            let stays = stays(id);
             if !stays {
                 gone.insert(id);
             }
@@ -93,9 +118,7 @@ impl Engine {
         self.fresh_waiting.values_mut().for_each(|all| all.retain(|waiting| stays(waiting.record.id)));
         self.backing_off.retain(|(_, id), _| stays(*id));
         self.fresh_waiting.retain(|_, waiting| !waiting.is_empty());
-        for id in gone {
-            self.leave_to_owner(id, actions);
-        }
+        gone
     }
 
     /// Ends an attempt with a row that is another keeper's by now: it is as it was.

@@ -1,9 +1,10 @@
 //! Finding what is due: when the keyring is looked at, for which lines, and what becomes of the rows that it names.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use storekeeper_keyring::{Due, DueQuery, Expected, Record, Write};
-use storekeeper_model::{AppName, KeyKind, Timestamp};
+use storekeeper_model::{AppName, KeyId, KeyKind, Timestamp};
 use storekeeper_policy::BACKOFF_MAX;
 
 use super::event::{Action, AppIndex};
@@ -20,6 +21,8 @@ pub(super) const SCAN_LIMIT: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Scanning {
     pub(super) under_way: bool,
+    /// Rows that were handed over since the scan under way began: it may have read them before.
+    pub(super) handed_over: HashSet<KeyId>,
     /// Which lines the scan under way, or the last one, fetched for.
     pub(super) asked: Vec<usize>,
     /// When to look again at everything.
@@ -33,6 +36,7 @@ pub(super) struct Scanning {
 impl Engine {
     pub(super) fn scanned(&mut self, due: Due, now: Timestamp) {
         self.scanning.under_way = false;
+        let handed_over = std::mem::take(&mut self.scanning.handed_over);
         for line in std::mem::take(&mut self.scanning.asked) {
             self.lines[line].more = due.more;
         }
@@ -43,7 +47,7 @@ impl Engine {
             self.look_at(at.max(next));
         }
         for record in due.records {
-            if !self.may_try(record.id) {
+            if !self.may_try(record.id) || handed_over.contains(&record.id) {
                 continue;
             }
             let Some(app) = self.names.get(&record.identity.app).copied() else { continue };

@@ -109,23 +109,84 @@ async fn a_key_that_has_changed_since_it_was_exported_is_not_handed_over() {
 }
 
 #[tokio::test]
-async fn a_successor_that_comes_after_the_hand_over_is_kept_and_stays_ours() {
+async fn a_renewal_under_way_is_waited_for_and_its_successor_handed_over_instead() {
     let world = World::new().await;
     world.proven(1).await;
-    let keys = all(&world).await;
+    let before = all(&world).await;
     world.store.shut();
     let (keeper, asked) = (world.keeper.clone(), identity(&player(0)));
     let renewal = tokio::spawn(async move { keeper.renew(&asked).await });
     world.until("a renewal is under way", || world.store.renewals() > 0).await;
-    world.keeper.hand_over(vec![mark(&keys[0])]).await.remove(0).unwrap();
+    let (keeper, marks) = (world.keeper.clone(), vec![mark(&before[0])]);
+    let handing_over = tokio::spawn(async move { keeper.hand_over(marks).await });
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    assert!(world.view(&player(0)).await.handed_over && !handing_over.is_finished(), "it is marked, and waited for");
     world.store.open();
     renewal.await.unwrap().unwrap();
-    world.rest().await;
-    let view = world.view(&player(0)).await;
-    assert_ne!(view.fingerprint, keys[0].view.fingerprint, "the successor is not thrown away");
-    assert!(!view.handed_over && view.renew_at.is_some(), "and nobody else has it, so that we go on");
+    let told = handing_over.await.unwrap().remove(0);
+    assert!(matches!(told, Err(HandOverError::Changed)), "{told:?}");
     let left = exported(&world.keeper, ExportQuery { to_hand_over: true, ..ExportQuery::default() }).await;
-    assert_eq!(left.len(), 1);
+    assert_ne!(left[0].view.fingerprint, before[0].view.fingerprint, "the successor is not thrown away");
+    world.keeper.hand_over(vec![mark(&left[0])]).await.remove(0).unwrap();
+    world.advance(DAY * 15).await;
+    assert_eq!(world.served(&player(0)).await, left[0].view.fingerprint);
+}
+
+#[tokio::test]
+async fn what_waits_to_be_renewed_is_not_sent_once_it_is_handed_over() {
+    let world = World::new().await;
+    // Only some go out while the Store answers nothing: the others wait on the way.
+    world.store.shut();
+    for number in 0..40 {
+        world.enroll(&player(number), DAY * 12).await;
+    }
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    let sent = world.store.renewals();
+    assert!((1..=16).contains(&sent), "{sent} are under way");
+    let marks: Vec<HandOver> = all(&world).await.iter().map(mark).collect();
+    let keeper = world.keeper.clone();
+    let handing_over = tokio::spawn(async move { keeper.hand_over(marks).await });
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    world.store.open();
+    let told = handing_over.await.unwrap();
+    let changed = told.iter().filter(|told| matches!(told, Err(HandOverError::Changed))).count();
+    assert_eq!((changed, told.iter().filter(|told| told.is_ok()).count()), (sent, 40 - sent));
+    let left = exported(&world.keeper, ExportQuery { to_hand_over: true, ..ExportQuery::default() }).await;
+    assert_eq!(left.len(), sent, "what changed is exported again");
+    for marked in world.keeper.hand_over(left.iter().map(mark).collect()).await {
+        marked.unwrap();
+    }
+    world.advance(DAY).await;
+    assert_eq!(world.store.renewals(), sent, "nothing else was sent");
+}
+
+#[tokio::test]
+async fn a_renewal_that_does_not_end_is_not_waited_for_without_end() {
+    let world = World::new().await;
+    world.proven(1).await;
+    let before = all(&world).await;
+    world.store.shut();
+    let (keeper, asked) = (world.keeper.clone(), identity(&player(0)));
+    let renewal = tokio::spawn(async move { keeper.renew(&asked).await });
+    world.until("a renewal is under way", || world.store.renewals() > 0).await;
+    let keeper = world.keeper.clone();
+    let marks = vec![mark(&before[0])];
+    let handing_over = tokio::spawn(async move { keeper.hand_over(marks).await });
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    world.clock.set(world.now() + MINUTE);
+    handing_over.await.unwrap().remove(0).unwrap();
+    world.store.open();
+    drop(renewal.await);
+    world.rest().await;
+    assert!(!world.view(&player(0)).await.handed_over, "a successor that comes after all is kept, and stays ours");
 }
 
 #[tokio::test]

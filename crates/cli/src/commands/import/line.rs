@@ -32,6 +32,8 @@ pub(super) struct Seen {
     pub(super) kind: KeyKind,
     pub(super) id: KeyId,
     pub(super) lifetime: Lifetime,
+    /// Whether an export wrote it, and not somebody by hand.
+    pub(super) is_exported: bool,
 }
 
 #[derive(Deserialize)]
@@ -48,6 +50,7 @@ struct Members<'a> {
     key: Cow<'a, str>,
     #[serde(borrow)]
     fingerprint: Option<Cow<'a, str>>,
+    enrolled: Option<serde::de::IgnoredAny>,
 }
 
 /// Looks at a line. What it holds is never quoted: it may be a key.
@@ -91,7 +94,8 @@ pub(super) fn look(text: &[u8], number: u32, default_app: Option<&str>) -> Resul
         return Err(reject("key_altered", String::from("the key is not the one whose fingerprint stands beside it")));
     }
     let identity = Identity { app, user, slot, kind: key.kind() };
-    Ok(Seen { id: identity.key_id(), kind: identity.kind, app: identity.app, lifetime: *key.lifetime() })
+    let (id, lifetime) = (identity.key_id(), *key.lifetime());
+    Ok(Seen { id, kind: identity.kind, app: identity.app, lifetime, is_exported: members.enrolled.is_some() })
 }
 
 /// The line with an app, where it names none.

@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use storekeeper_model::Secret;
+use storekeeper_model::{KeyId, Secret};
 use zeroize::Zeroizing;
 
 use crate::envelope::{EnvelopeReader, MAGIC};
@@ -28,6 +28,7 @@ pub(super) struct Entry {
 /// Lines that can be sent.
 pub(super) struct Source {
     entries: Vec<Entry>,
+    overtaken: u64,
     place: Place,
 }
 
@@ -49,7 +50,7 @@ impl Source {
         let (reader, file) = open(path, passphrase).map_err(fail)?;
         let mut lines = Lines { reader, number: 0, offset: 0, text: Zeroizing::default() };
         let mut spool = if file.is_none() { Some(Spool::new().map_err(fail)?) } else { None };
-        let mut entries = Vec::new();
+        let (mut entries, mut exported) = (Vec::new(), Vec::new());
         while let Some(offset) = lines.next().map_err(fail)? {
             let seen = match look(&lines.text, lines.number, default_app) {
                 Ok(seen) => seen,
@@ -65,20 +66,31 @@ impl Source {
                 Some(spool) => spool.add(&lines.text).map_err(fail)?,
                 None => offset,
             };
+            if seen.is_exported {
+                exported.push((seen.id, entries.len()));
+            }
             entries.push(Entry { expires_at, number: lines.number, length, offset });
         }
+        let lines = entries.len();
+        drop_overtaken(&mut entries, exported);
+        let overtaken = (lines - entries.len()) as u64;
         entries.sort_unstable_by_key(|entry| (entry.expires_at, entry.number));
         let place = match (spool, file) {
             (Some(spool), _) => Place::Spool(spool),
             (None, Some(file)) => Place::File(file),
             (None, None) => unreachable!("what is no file is spooled"),
         };
-        Ok(Self { entries, place })
+        Ok(Self { entries, overtaken, place })
     }
 
     /// How many lines can be sent.
     pub(super) fn lines(&self) -> u64 {
         self.entries.len() as u64
+    }
+
+    /// How many lines need not be sent.
+    pub(super) const fn overtaken(&self) -> u64 {
+        self.overtaken
     }
 
     /// The lines in the order in which they are sent.
@@ -99,6 +111,19 @@ impl Source {
             CommandError::new(Exit::Failure, format!("line {} cannot be read again: {error}", entry.number))
         })
     }
+}
+
+/// Leaves out what an export has written again, because the key was renewed meanwhile: whoever took the line before would
+/// renew what has a successor already.
+fn drop_overtaken(entries: &mut Vec<Entry>, mut exported: Vec<(KeyId, usize)>) {
+    exported.sort_unstable();
+    let mut is_overtaken = vec![false; entries.len()];
+    for pair in exported.windows(2) {
+        let [(id, before), (next, after)] = [pair[0], pair[1]];
+        is_overtaken[before] = id == next && entries[before].expires_at <= entries[after].expires_at;
+    }
+    let mut places = is_overtaken.iter();
+    entries.retain(|_| !places.next().expect("there is one for each"));
 }
 
 type Reader = BufReader<Box<dyn Read>>;
@@ -222,5 +247,20 @@ impl Spool {
         opened.map_err(|_| io::Error::other("it was changed meanwhile"))?;
         text.truncate(entry.length as usize);
         Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_lines_of_a_key_the_last_is_sent_unless_it_is_older() {
+        let [one, two, three] = [1, 2, 3].map(|id| KeyId::from_bytes([id; 16]));
+        let entry = |(expires_at, number)| Entry { expires_at, number, length: 1, offset: 0 };
+        let lines = [(one, 10), (two, 10), (one, 20), (three, 30), (one, 20), (three, 20)];
+        let mut entries: Vec<Entry> = (1..).zip(lines).map(|(number, (_, at))| entry((at, number))).collect();
+        drop_overtaken(&mut entries, lines.iter().enumerate().map(|(at, (id, _))| (*id, at)).collect());
+        assert_eq!(entries.iter().map(|entry| entry.number).collect::<Vec<_>>(), [2, 4, 5, 6]);
     }
 }
