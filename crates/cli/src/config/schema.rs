@@ -178,17 +178,20 @@ pub(super) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>)
 
 /// The section in which `given` is a known name, as it is written in the file.
 pub(super) fn home(given: &str) -> Option<String> {
-    fn search(section: &Section, heading: &str, given: &str) -> Option<String> {
-        if !heading.is_empty() && section.settings.iter().any(|s| s.name == given || file_name(s.name) == given) {
+    fn search(section: &Section, heading: &str, given: &str, is_rare: bool) -> Option<String> {
+        let is_one = is_rare == (section.occurs == Occurs::Optional);
+        let knows = section.settings.iter().any(|s| s.name == given || file_name(s.name) == given);
+        if !heading.is_empty() && is_one && knows {
             let brackets = if section.occurs == Occurs::Repeats { ("[[", "]]") } else { ("[", "]") };
             return Some(format!("{}{heading}{}", brackets.0, brackets.1));
         }
         section.sections.iter().find_map(|below| {
             let heading = if heading.is_empty() { below.name.to_owned() } else { format!("{heading}.{}", below.name) };
-            search(below, &heading, given)
+            search(below, &heading, given, is_rare)
         })
     }
-    search(&ROOT, "", given)
+    // What everybody needs was meant rather than what may be left out.
+    search(&ROOT, "", given, false).or_else(|| search(&ROOT, "", given, true))
 }
 
 #[cfg(test)]
