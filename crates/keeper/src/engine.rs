@@ -281,7 +281,7 @@ impl Engine {
             Event::Reread(id, row) => self.reread(id, row, now, actions),
             Event::RereadFailed(id) => self.reread_failed(id, now),
             Event::SaveFailed(app) => self.save_failed(app, now),
-            Event::AppSaved(app, row) => self.app_saved(app, &row, now),
+            Event::AppSaved(app, row) => self.app_saved(app, &row, now, actions),
             Event::AppSeen(app, row) => self.app_seen(app, &row, now, actions),
             Event::Leases(share) => self.shared(share, now, actions),
             Event::Changed(due_at) => self.changed(due_at, now),

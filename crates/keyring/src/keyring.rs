@@ -105,8 +105,19 @@ pub struct AppRow {
     pub evidence_since: Timestamp,
     /// The day (since the epoch) of `condemned`.
     pub condemned_day: i64,
-    /// How many keys were condemned on that day.
+    /// How many keys were condemned on that day; or [`AppRow::CAP_LIFTED`].
     pub condemned: u64,
+}
+
+impl AppRow {
+    /// In the place of a count: an operator lets any number be condemned on that day. Whoever does not know it condemns no
+    /// more.
+    pub const CAP_LIFTED: u64 = i64::MAX as u64;
+
+    /// Whether an operator lets any number be condemned on this day.
+    pub const fn is_cap_lifted(&self, day: i64) -> bool {
+        self.condemned_day == day && self.condemned == Self::CAP_LIFTED
+    }
 }
 
 /// A root key, wrapped by the master key.

@@ -107,6 +107,7 @@ impl App {
             condemned: 0,
         });
         let today = row.filter(|row| row.condemned_day == now.day());
+        let cap_lifted_on = today.filter(|row| row.is_cap_lifted(now.day())).map(|row| row.condemned_day);
         let cap = today.map_or_else(CondemnationCap::new, |row| CondemnationCap::restored(now, row.condemned));
         let paused = row.and_then(|row| row.paused.clone());
         let reason = paused.as_ref().map(|paused| PauseReason::parse(&paused.reason));
@@ -124,7 +125,7 @@ impl App {
             evidence_since: row.map_or(Timestamp::MIN, |row| row.evidence_since),
             witness_at: None,
             witnesses_sought_at: None,
-            cap_lifted_on: None,
+            cap_lifted_on,
             awaiting_operator: HashSet::new(),
             lifetimes: HashMap::new(),
             population,
@@ -144,7 +145,7 @@ impl App {
             paused: self.paused.clone().or_else(|| self.others_pause.clone()),
             evidence_since: self.evidence_since,
             condemned_day: now.day(),
-            condemned: self.cap.taken_on(now),
+            condemned: if self.is_cap_lifted(now) { AppRow::CAP_LIFTED } else { self.cap.taken_on(now) },
         }
     }
 
@@ -161,6 +162,9 @@ impl App {
     pub(super) fn adopt(&mut self, row: &AppRow, now: Timestamp) {
         self.seen = row.clone();
         self.evidence_since = self.evidence_since.max(row.evidence_since);
+        if row.is_cap_lifted(now.day()) {
+            self.cap_lifted_on = Some(now.day());
+        }
         let condemned = if row.condemned_day == now.day() { row.condemned } else { 0 };
         self.cap = CondemnationCap::restored(now, condemned);
         if let Some((part, _)) = self.part {
@@ -185,12 +189,9 @@ impl App {
         }
     }
 
-    /// As many keys as any day allows may be condemned again.
-    pub(super) fn forget_condemned(&mut self, now: Timestamp) {
-        self.cap = CondemnationCap::restored(now, 0);
-        if let Some((part, _)) = self.part {
-            self.share_cap(part, now);
-        }
+    /// Whether an operator lets any number be condemned today.
+    pub(super) fn is_cap_lifted(&self, now: Timestamp) -> bool {
+        self.cap_lifted_on == Some(now.day())
     }
 
     /// So much of the population is ours; of what may still be condemned today we may condemn as much.
@@ -239,7 +240,7 @@ impl App {
 
     /// Whether one more key may be condemned today.
     pub(super) fn may_condemn(&mut self, now: Timestamp) -> bool {
-        if self.cap_lifted_on == Some(now.day()) {
+        if self.is_cap_lifted(now) {
             return true;
         }
         if self.part.is_some_and(|(_, left)| left == 0) {

@@ -1,5 +1,6 @@
 //! When an app's keys are not renewed, and how that ends: the guard, our configuration, our credentials, an operator.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use storekeeper_keyring::{AppRow, Record};
@@ -75,11 +76,23 @@ impl Engine {
     }
 
     /// It was, beside what others had changed.
-    pub(super) fn app_saved(&mut self, index: AppIndex, row: &AppRow, now: Timestamp) {
+    pub(super) fn app_saved(&mut self, index: AppIndex, row: &AppRow, now: Timestamp, actions: &mut Vec<Action>) {
         let app = &mut self.apps[index.0];
         app.saves = app.saves.saturating_sub(1);
         if app.saves == 0 && app.save_at.is_none() {
-            app.adopt(row, now);
+            self.adopt(index, row, now, actions);
+        }
+    }
+
+    /// Takes over what stands in an app's row. Where another keeper was told to lift the cap, what waits here is judged too.
+    fn adopt(&mut self, index: AppIndex, row: &AppRow, now: Timestamp, actions: &mut Vec<Action>) {
+        let app = &mut self.apps[index.0];
+        let was_lifted = app.is_cap_lifted(now);
+        let awaiting = if was_lifted { HashSet::new() } else { app.awaiting_operator.clone() };
+        app.adopt(row, now);
+        if app.is_cap_lifted(now) && !awaiting.is_empty() {
+            app.awaiting_operator.clear();
+            actions.push(Action::Hasten(awaiting));
         }
     }
 
@@ -91,7 +104,8 @@ impl Engine {
             return;
         }
         let was_paused = app.is_paused();
-        app.adopt(row, now);
+        self.adopt(index, row, now, actions);
+        let app = &self.apps[index.0];
         if let Some(paused) = app.paused.as_ref().filter(|_| !was_paused) {
             let reason = paused.reason.clone();
             self.release_paused(index, &reason, actions);
@@ -170,11 +184,8 @@ impl Engine {
                     app.awaiting_operator.clear();
                     concerned = awaiting.len() as u64;
                     actions.push(Action::Hasten(awaiting));
-                    if self.share.is_some() {
-                        // The others hear of it by the count: as many again may be condemned.
-                        self.apps[index.0].forget_condemned(now);
-                        self.save_app(index, now, actions);
-                    }
+                    // The others hear of it by the row.
+                    self.save_app(index, now, actions);
                 }
             }
             Order::VoidEvidence => {

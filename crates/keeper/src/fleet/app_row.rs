@@ -25,7 +25,9 @@ pub(crate) fn merge(seen: &AppRow, ours: &AppRow, theirs: &AppRow) -> AppRow {
 fn add_condemned(seen: &AppRow, ours: &AppRow, theirs: &AppRow) -> (i64, u64) {
     let on = |row: &AppRow, day| if row.condemned_day == day { row.condemned } else { 0 };
     let day = ours.condemned_day.max(theirs.condemned_day);
-    // Fewer than before: an operator allows as many again.
+    if ours.is_cap_lifted(day) || theirs.is_cap_lifted(day) {
+        return (day, AppRow::CAP_LIFTED);
+    }
     (day, on(theirs, day).saturating_add(on(ours, day)).saturating_sub(on(seen, day)))
 }
 
@@ -71,9 +73,11 @@ mod tests {
     }
 
     #[test]
-    fn who_allows_as_many_again_does_not_forget_what_came_meanwhile() {
-        let (seen, theirs) = (row(None, 1, 7, 1000), row(None, 1, 7, 1003));
-        assert_eq!(merge(&seen, &row(None, 1, 7, 0), &theirs).condemned, 3);
+    fn a_cap_that_is_lifted_stays_so_for_the_day() {
+        let (seen, lifted) = (row(None, 1, 7, 1000), row(None, 1, 7, AppRow::CAP_LIFTED));
+        assert_eq!(merge(&seen, &lifted, &row(None, 1, 7, 1003)), lifted);
+        assert_eq!(merge(&seen, &row(None, 1, 7, 1003), &lifted), lifted);
+        assert_eq!(merge(&lifted, &row(None, 1, 8, 2), &lifted), row(None, 1, 8, 2));
     }
 
     #[test]

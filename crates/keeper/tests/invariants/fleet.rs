@@ -2,10 +2,11 @@
 
 use storekeeper_clock::Clock;
 use storekeeper_keyring::{Keyring, OutcomeResult};
+use storekeeper_model::Fingerprint;
 
 use crate::support::fleet::Fleet;
 use crate::support::store::{Entra, Mood};
-use crate::support::{CLIENT, DAY, HOUR, KIND, MINUTE, SECOND, World, identity, mygame, player};
+use crate::support::{CLIENT, DAY, HOUR, KIND, MINUTE, SECOND, World, identity, mygame, player, request};
 
 #[tokio::test]
 async fn a_keeper_that_shares_with_nobody_has_every_bucket() {
@@ -160,6 +161,43 @@ async fn an_order_to_any_keeper_is_followed_by_all() {
     fleet.advance(MINUTE).await;
     assert_eq!(fleet.store.renewals(), 30);
     assert_eq!(fleet.memory.apps().await.unwrap()[0].paused, None);
+}
+
+#[tokio::test]
+async fn one_word_of_an_operator_lifts_the_cap_for_all() {
+    let fleet = Fleet::of(3).await;
+    for number in 0..30 {
+        fleet.enroll(0, &player(number), DAY * 11).await;
+    }
+    fleet.advance(MINUTE).await;
+    let forged: Vec<_> = (100..1_900)
+        .map(|number| (player(number), fleet.store.mint(KIND, &player(number), fleet.clock.now() - DAY * 11).jwt()))
+        .collect();
+    fleet.store.set(|store| store.dead.extend(forged.iter().map(|(_, key)| Fingerprint::of(key))));
+    let requests = forged.iter().map(|(user, key)| request(&identity(user), key)).collect();
+    assert!(fleet.members[0].keeper.enroll(requests).await.iter().all(Result::is_ok));
+    let waiting = async || {
+        let mut waiting = Vec::new();
+        for member in &fleet.members {
+            waiting.push(member.keeper.stats().await.unwrap().apps[0].awaiting_operator);
+        }
+        waiting
+    };
+    // All are refused for the third time within one day of the calendar, at about the same hour for each keeper.
+    for _ in 0..60 {
+        fleet.advance(HOUR).await;
+        if waiting().await.iter().all(|count| *count > 100) {
+            break;
+        }
+    }
+    let before = waiting().await;
+    assert!(before.iter().all(|count| *count > 100), "{before:?}");
+    let told = fleet.members[1].keeper.resume(&mygame(), true).await.unwrap();
+    assert_eq!(told, before[1]);
+    fleet.advance(HOUR).await;
+    assert_eq!(waiting().await, [0, 0, 0], "of {before:?}");
+    // Who starts later hears of it as well: nothing waits that comes to be judged on this day.
+    assert!(fleet.memory.apps().await.unwrap()[0].is_cap_lifted(fleet.clock.now().day()));
 }
 
 #[tokio::test]
