@@ -25,6 +25,20 @@ pub const SESSION: Statement = "-- connect::session
     SET default_transaction_isolation = 'read committed';
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
+/// What a session is told besides where the tables are spread: one connection to each node, so that what a transaction
+/// reads of a node is one state of affairs there, and a setting of a transaction holds on all nodes.
+pub const SESSION_SPREAD: Statement = "-- connect::spread
+    SET citus.max_adaptive_executor_pool_size = 1; SET citus.propagate_set_commands = 'local'";
+
+/// How durable a commit is in this session.
+pub const DURABLE: Statement = "-- distribution::durable
+    SELECT current_setting('synchronous_commit')";
+
+/// What a transaction that writes begins with where the tables are spread: other nodes have settings of their own.
+pub fn durable_everywhere(how: &str) -> String {
+    format!("SET LOCAL synchronous_commit = {how}")
+}
+
 /// The numbers of all apps.
 pub const NAMES_LOAD: Statement = "-- names::load
     SELECT number, name FROM app WHERE bucket = 0";
@@ -42,6 +56,14 @@ pub const FIND: Statement = concat!(
     columns!(),
     " FROM unnest($1::smallint[], $2::bytea[]) AS asked (bucket, id)
     JOIN key ON key.bucket = asked.bucket AND key.id = asked.id"
+);
+
+/// The same where the tables are spread: it goes to the nodes that hold these buckets, and nowhere else.
+pub const FIND_SPREAD: Statement = concat!(
+    "-- find::spread
+    SELECT ",
+    columns!(),
+    " FROM key WHERE key.bucket = ANY ($1::smallint[]) AND key.id = ANY ($2::bytea[])"
 );
 
 /// All rows of a player that have a slot.
@@ -162,6 +184,10 @@ pub const ROOTS_ADD: Statement = "-- apps::add_root
     INSERT INTO root (bucket, generation, wrapped, created_at) VALUES (0, $1, $2, $3)
     ON CONFLICT (bucket, generation) DO NOTHING";
 
+/// Statements that write given rows come in two forms. On a plain database one statement is about rows of any buckets, and
+/// its first parameter holds the bucket of each. Where the tables are spread there is one for each bucket (a new row has one
+/// of its own), which goes to the one node that holds it: its first parameter is that bucket, the others are the same.
+///
 /// New rows; answers the ids of those that were new.
 pub const SETTLE_INSERT: Statement = "-- settle::insert
     INSERT INTO key (bucket, id, revision, witness, failing, lapsing, aging, issued_at, expires_at, next_attempt_at,
@@ -175,27 +201,64 @@ pub const SETTLE_INSERT: Statement = "-- settle::insert
         revoked_at, last_used_day, fingerprint, body, newcomer, app, kind, user_name, slot)
     ON CONFLICT (bucket, id) DO NOTHING RETURNING id";
 
-/// Rows in the place of those expected; answers the ids of those that still stood.
-pub const SETTLE_UPDATE: Statement = "-- settle::update
+/// One new row; answers its id if it was new.
+pub const SETTLE_INSERT_IN: Statement = "-- settle::insert_in
+    INSERT INTO key (bucket, id, revision, witness, failing, lapsing, aging, issued_at, expires_at, next_attempt_at,
+        revoked_at, last_used_day, fingerprint, body, newcomer, app, kind, user_name, slot)
+    VALUES ($1::smallint, ($2::bytea[])[1], ($3::bigint[])[1], ($4::boolean[])[1], ($5::boolean[])[1],
+        ($6::boolean[])[1], ($7::boolean[])[1], ($8::bigint[])[1], ($9::bigint[])[1], ($10::bigint[])[1],
+        ($11::bigint[])[1], ($12::integer[])[1], ($13::bytea[])[1], ($14::bytea[])[1], ($15::bytea[])[1],
+        ($16::integer[])[1], ($17::smallint[])[1], ($18::bytea[])[1], ($19::bytea[])[1])
+    ON CONFLICT (bucket, id) DO NOTHING RETURNING id";
+
+macro_rules! settle_update {
+    ($name:literal, $unnest:literal, $named:literal, $bucket:literal) => {
+        concat!(
+            "-- ",
+            $name,
+            "
     UPDATE key SET revision = new.revision, witness = new.witness, failing = new.failing, lapsing = new.lapsing,
         aging = new.aging, issued_at = new.issued_at, expires_at = new.expires_at,
         next_attempt_at = new.next_attempt_at, revoked_at = new.revoked_at,
         last_used_day = greatest(key.last_used_day, new.last_used_day), fingerprint = new.fingerprint,
         body = new.body, newcomer = new.newcomer
-    FROM unnest($1::smallint[], $2::bytea[], $3::bigint[], $4::boolean[], $5::boolean[], $6::boolean[], $7::boolean[],
+    FROM unnest(",
+            $unnest,
+            "$2::bytea[], $3::bigint[], $4::boolean[], $5::boolean[], $6::boolean[], $7::boolean[],
         $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::integer[], $13::bytea[], $14::bytea[],
         $15::bytea[], $16::bigint[], $17::bytea[])
-        AS new (bucket, id, revision, witness, failing, lapsing, aging, issued_at, expires_at, next_attempt_at,
+        AS new (",
+            $named,
+            "id, revision, witness, failing, lapsing, aging, issued_at, expires_at, next_attempt_at,
         revoked_at, last_used_day, fingerprint, body, newcomer, expected_revision, expected_fingerprint)
-    WHERE key.bucket = new.bucket AND key.id = new.id AND key.revision = new.expected_revision
+    WHERE key.bucket = ",
+            $bucket,
+            " AND key.id = new.id AND key.revision = new.expected_revision
         AND key.fingerprint = new.expected_fingerprint
-    RETURNING key.id";
+    RETURNING key.id"
+        )
+    };
+}
+
+/// Rows in the place of those expected; answers the ids of those that still stood.
+pub const SETTLE_UPDATE: Statement = settle_update!("settle::update", "$1::smallint[], ", "bucket, ", "new.bucket");
+
+/// The same in one bucket.
+pub const SETTLE_UPDATE_IN: Statement = settle_update!("settle::update_in", "", "", "$1");
 
 /// Removes the rows expected; answers the ids of those that still stood.
 pub const SETTLE_FORGET: Statement = "-- settle::forget
     DELETE FROM key USING unnest($1::smallint[], $2::bytea[], $3::bigint[], $4::bytea[])
         AS old (bucket, id, expected_revision, expected_fingerprint)
     WHERE key.bucket = old.bucket AND key.id = old.id AND key.revision = old.expected_revision
+        AND key.fingerprint = old.expected_fingerprint
+    RETURNING key.id";
+
+/// The same in one bucket.
+pub const SETTLE_FORGET_IN: Statement = "-- settle::forget_in
+    DELETE FROM key USING unnest($2::bytea[], $3::bigint[], $4::bytea[])
+        AS old (id, expected_revision, expected_fingerprint)
+    WHERE key.bucket = $1 AND key.id = old.id AND key.revision = old.expected_revision
         AND key.fingerprint = old.expected_fingerprint
     RETURNING key.id";
 
@@ -209,12 +272,27 @@ pub const SETTLE_COUNT: Statement = "-- settle::count
         revoked = population.revoked + excluded.revoked, refused = population.refused + excluded.refused,
         unproven = population.unproven + excluded.unproven";
 
+/// Adds up what a group changed in one of the counts.
+pub const SETTLE_COUNT_IN: Statement = "-- settle::count_in
+    INSERT INTO population (bucket, app, kind, total, revoked, refused, unproven)
+    VALUES ($1::smallint, ($2::integer[])[1], ($3::smallint[])[1], ($4::bigint[])[1], ($5::bigint[])[1],
+        ($6::bigint[])[1], ($7::bigint[])[1])
+    ON CONFLICT (bucket, app, kind) DO UPDATE SET total = population.total + excluded.total,
+        revoked = population.revoked + excluded.revoked, refused = population.refused + excluded.refused,
+        unproven = population.unproven + excluded.unproven";
+
 /// Notes the days on which keys were read.
 pub const SETTLE_NOTE_USED: Statement = "-- settle::note_used
     UPDATE key SET last_used_day = used.day
     FROM unnest($1::smallint[], $2::bytea[], $3::integer[]) AS used (bucket, id, day)
     WHERE key.bucket = used.bucket AND key.id = used.id
         AND (key.last_used_day IS NULL OR key.last_used_day < used.day)";
+
+/// The same in one bucket.
+pub const SETTLE_NOTE_USED_IN: Statement = "-- settle::note_used_in
+    UPDATE key SET last_used_day = used.day
+    FROM unnest($2::bytea[], $3::integer[]) AS used (id, day)
+    WHERE key.bucket = $1 AND key.id = used.id AND (key.last_used_day IS NULL OR key.last_used_day < used.day)";
 
 /// What is known of an app, if it is still as it was seen.
 pub const APPS_CHANGE: Statement = "-- apps::change
@@ -322,6 +400,7 @@ pub const ALL: &[Statement] = &[
     NAMES_LOAD,
     NAMES_ADD,
     FIND,
+    FIND_SPREAD,
     FIND_OF_USER,
     DUE_WAITING,
     DUE_IMPOSSIBLE,
@@ -341,10 +420,15 @@ pub const ALL: &[Statement] = &[
     ROOTS,
     ROOTS_ADD,
     SETTLE_INSERT,
+    SETTLE_INSERT_IN,
     SETTLE_UPDATE,
+    SETTLE_UPDATE_IN,
     SETTLE_FORGET,
+    SETTLE_FORGET_IN,
     SETTLE_COUNT,
+    SETTLE_COUNT_IN,
     SETTLE_NOTE_USED,
+    SETTLE_NOTE_USED_IN,
     NODE_BEAT,
     NODES,
     NODE_DRAIN,

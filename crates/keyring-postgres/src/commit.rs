@@ -8,10 +8,9 @@ use storekeeper_keyring::{Record, Settled, Write};
 use storekeeper_model::KeyId;
 
 use crate::apps::{add_root, has_root, save_app};
-use crate::catalogue::FIND;
 use crate::database::{Database, discard};
 use crate::error::Fault;
-use crate::find::keys;
+use crate::find::asked;
 use crate::row::decode_all;
 use crate::settle::{Plan, done, id_of, note_used};
 use crate::writer::{Made, Request};
@@ -61,7 +60,7 @@ impl Committer {
             self.database.app_number_or_new(name).await?;
         }
         let writes = requests.iter().flat_map(|request| request.writes()).collect();
-        let plan = Plan::new(writes, &self.database.names)?;
+        let plan = Plan::new(writes, &self.database.names, self.database.form())?;
         let mut in_doubt = None;
         let mut last = Fault::Closed;
         for _ in 0..ATTEMPTS_MAX {
@@ -135,9 +134,12 @@ impl Committer {
         requests: &[&Request],
         in_doubt: Option<&[Made]>,
     ) -> Result<Vec<Made>, Failure> {
+        if let Some(spread) = &self.database.spread {
+            transaction.batch_execute(&spread.begin).await?;
+        }
         let mut settled = plan.run(&transaction, &self.database.names, self.counted_in).await?;
         let used = requests.iter().flat_map(|request| request.used());
-        note_used(&transaction, used).await?;
+        note_used(&transaction, used, self.database.form()).await?;
         self.recognise(&transaction, plan, &mut settled).await?;
         let mut made = Vec::with_capacity(requests.len());
         let mut rest = settled.into_iter();
@@ -217,8 +219,8 @@ impl Committer {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let (buckets, bytes) = keys(&ids);
-        let statement = transaction.prepare_cached(FIND).await?;
+        let (sql, buckets, bytes) = asked(&ids, self.database.form());
+        let statement = transaction.prepare_cached(sql).await?;
         let rows = transaction.query(&statement, &[&buckets, &bytes]).await?;
         let records = decode_all(&self.database, &rows).await?;
         Ok(records.into_iter().map(|record| (record.id, record)).collect())

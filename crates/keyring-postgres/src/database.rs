@@ -4,21 +4,42 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Transaction};
+use futures_util::TryStreamExt as _;
+use futures_util::stream::FuturesOrdered;
 use storekeeper_keyring::KeyringError;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row};
 
 use crate::Options;
 use crate::backlog::Backlog;
-use crate::catalogue::{SESSION, Statement};
+use crate::catalogue::{SESSION, SESSION_SPREAD, Statement};
+use crate::distribution::Spread;
 use crate::error::Fault;
 use crate::names::Names;
 use crate::password::Connector;
 use crate::target::Target;
 
+/// What a statement about given rows spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Rows of any buckets, told apart by its first parameter.
+    AnyBuckets,
+    /// Rows of one bucket, which is its first parameter: it goes to the node that holds them.
+    OneBucket,
+}
+
 /// Parameters of a statement.
 pub(crate) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// A parameter of one's own.
+pub(crate) type Column<'a> = Box<dyn ToSql + Send + Sync + 'a>;
+
+/// Parameters of one of the times that a statement is sent.
+pub(crate) type Set<'a> = Vec<&'a (dyn ToSql + Sync)>;
+
+/// So many statements are under way on a connection that answers one after the other.
+pub(crate) const PIPELINED_MAX: usize = 256;
 
 /// How much later than the server we give up.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,6 +52,8 @@ pub(crate) struct Database {
     pub(crate) names: Names,
     /// What is due in the order of risk, from one question to the next.
     pub(crate) backlog: Arc<Backlog>,
+    /// How the tables are spread over several nodes, if they are.
+    pub(crate) spread: Option<Spread>,
     runtime: tokio::runtime::Handle,
     answer_within: Duration,
     find_within: Duration,
@@ -38,13 +61,14 @@ pub(crate) struct Database {
 
 impl Database {
     /// Prepares connections; none is made yet. Everything will run on the current runtime.
-    pub(crate) fn new(target: &Target, options: &Options) -> Result<Self, KeyringError> {
+    pub(crate) fn new(target: &Target, options: &Options, spread: Option<Spread>) -> Result<Self, KeyringError> {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let connector = Connector { tls: target.tls.clone(), passwords: options.passwords.clone() };
         let manager = Manager::from_connect(target.config.clone(), connector, recycling);
         let timeout = options.statement_timeout.as_millis();
+        let besides = if spread.is_some() { format!("{SESSION_SPREAD}; ") } else { String::new() };
         let session: Arc<str> = format!(
-            "{SESSION}; SET statement_timeout = {timeout}; SET idle_in_transaction_session_timeout = {timeout}"
+            "{SESSION}; {besides}SET statement_timeout = {timeout}; SET idle_in_transaction_session_timeout = {timeout}"
         )
         .into();
         let post_create = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
@@ -63,7 +87,7 @@ impl Database {
         let answer_within = options.statement_timeout + PATIENCE.min(options.statement_timeout);
         let find_within = options.find_timeout;
         let backlog = Arc::new(Backlog::new(options.backlog_rows, options.backlog_fresh));
-        Ok(Self { pool, names: Names::default(), backlog, runtime, answer_within, find_within })
+        Ok(Self { pool, names: Names::default(), backlog, spread, runtime, answer_within, find_within })
     }
 
     /// Runs something on the runtime that the connections belong to: the caller may be on another or on none, and may
@@ -164,10 +188,41 @@ impl Database {
         within(self.answer_within, work).await
     }
 
+    /// Which form of statements about given rows is sent.
+    pub(crate) const fn form(&self) -> Form {
+        if self.spread.is_some() { Form::OneBucket } else { Form::AnyBuckets }
+    }
+
     /// No connection is given from now on.
     pub(crate) fn close(&self) {
         self.pool.close();
     }
+}
+
+/// Sends a statement once for each set of parameters, none waiting for the answer to another; all rows, in order.
+pub(crate) async fn each(transaction: &Transaction<'_>, sql: Statement, sets: &[Set<'_>]) -> Result<Vec<Row>, Fault> {
+    let statement = transaction.prepare_cached(sql).await?;
+    let mut asked = Vec::with_capacity(sets.len());
+    for parameters in sets {
+        asked.push(transaction.query(&statement, parameters));
+    }
+    Ok(in_turn(asked, PIPELINED_MAX).await?.into_iter().flatten().collect())
+}
+
+/// Waits for all, so many of them under way at once; begins them and answers in their order, up to the first error.
+pub(crate) async fn in_turn<T, E>(asked: Vec<impl Future<Output = Result<T, E>>>, at_once: usize) -> Result<Vec<T>, E> {
+    let mut answers = Vec::with_capacity(asked.len());
+    let mut under_way = FuturesOrdered::new();
+    for one in asked {
+        if under_way.len() == at_once {
+            answers.extend(under_way.try_next().await?);
+        }
+        under_way.push_back(one);
+    }
+    while let Some(answer) = under_way.try_next().await? {
+        answers.push(answer);
+    }
+    Ok(answers)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a guard on a socket, like those in HTTP clients")]

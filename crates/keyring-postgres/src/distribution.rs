@@ -1,10 +1,13 @@
 //! Spreading the tables over the nodes of a distributed PostgreSQL (Citus, Azure elastic clusters), by their bucket.
 
+use std::sync::Arc;
+
 use storekeeper_keyring::KeyringError;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
 use crate::Options;
-use crate::catalogue::{self, DISTRIBUTION_BEGIN, DISTRIBUTION_FOUND, DISTRIBUTION_KNOWN, DISTRIBUTION_NODES};
+use crate::catalogue::{self, DISTRIBUTION_BEGIN, DISTRIBUTION_FOUND, DISTRIBUTION_KNOWN, DISTRIBUTION_NODES, DURABLE};
+use crate::database::Database;
 use crate::error::Fault;
 use crate::schema::Admin;
 use crate::target::{Target, unreachable};
@@ -87,9 +90,34 @@ async fn spread(client: &Client, target: &Target) -> Result<Vec<String>, Keyring
     Ok(statements)
 }
 
+/// What a keeper has to know of tables that are spread.
+#[derive(Debug, Clone)]
+pub(crate) struct Spread {
+    /// What a transaction that writes begins with.
+    pub(crate) begin: Arc<str>,
+}
+
+/// Whether the keys of a keyring are spread by their bucket.
+pub(crate) async fn found_by(database: &Database) -> Result<Option<Spread>, Fault> {
+    let known = database.query(DISTRIBUTION_KNOWN, &[]).await?;
+    if !known.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(false) {
+        return Ok(None);
+    }
+    let found = tables(&database.query(DISTRIBUTION_FOUND, &[]).await?)?;
+    if !found.iter().any(|(table, by)| table == "key" && by.as_deref() == Some("bucket")) {
+        return Ok(None);
+    }
+    let durable = database.query(DURABLE, &[]).await?;
+    let how: &str = durable.first().ok_or_else(|| Fault::corrupt("setting"))?.try_get(0)?;
+    Ok(Some(Spread { begin: catalogue::durable_everywhere(how).into() }))
+}
+
 /// Tables that are spread, and by which column.
 async fn found(client: &Client) -> Result<Vec<(String, Option<String>)>, tokio_postgres::Error> {
-    let rows = client.query(DISTRIBUTION_FOUND, &[]).await?;
+    tables(&client.query(DISTRIBUTION_FOUND, &[]).await?)
+}
+
+fn tables(rows: &[Row]) -> Result<Vec<(String, Option<String>)>, tokio_postgres::Error> {
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 

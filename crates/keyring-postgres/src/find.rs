@@ -6,8 +6,8 @@ use futures_util::future::try_join;
 use storekeeper_keyring::Record;
 use storekeeper_model::{AppName, Identity, KeyId, UserName};
 
-use crate::catalogue::{FIND, FIND_OF_USER};
-use crate::database::Database;
+use crate::catalogue::{FIND, FIND_OF_USER, FIND_SPREAD, Statement};
+use crate::database::{Database, Form};
 use crate::error::Fault;
 use crate::row::{BUCKETS, bucket, decode_all};
 
@@ -26,14 +26,15 @@ pub(crate) async fn records(database: &Database, ids: &[KeyId]) -> Result<Vec<Re
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let (buckets, bytes) = keys(ids);
-    let rows = database.find(FIND, &[&buckets, &bytes]).await?;
+    let (sql, buckets, bytes) = asked(ids, database.form());
+    let rows = database.find(sql, &[&buckets, &bytes]).await?;
     decode_all(database, &rows).await
 }
 
-/// Ids as the parameters of [`FIND`].
-pub(crate) fn keys(ids: &[KeyId]) -> (Vec<i16>, Vec<&[u8]>) {
-    (ids.iter().map(bucket).collect(), ids.iter().map(|id| id.as_bytes().as_slice()).collect())
+/// The statement that reads given rows, and ids as its parameters.
+pub(crate) fn asked(ids: &[KeyId], form: Form) -> (Statement, Vec<i16>, Vec<&[u8]>) {
+    let sql = if form == Form::AnyBuckets { FIND } else { FIND_SPREAD };
+    (sql, ids.iter().map(bucket).collect(), ids.iter().map(|id| id.as_bytes().as_slice()).collect())
 }
 
 /// Every row of a player: those without a slot by their ids, the others by name.

@@ -12,7 +12,10 @@ use storekeeper_model::{AppName, KeyId, Timestamp, UserName};
 use crate::database::Database;
 use crate::target::Target;
 use crate::writer::{Request, Writer};
-use crate::{Options, apps, count, due, find, page, schema, witness};
+use crate::{Options, apps, count, distribution, due, find, page, schema, witness};
+
+/// Where the tables are spread each write of a group is a statement of its own: it has to be through in time on a slow day.
+const SPREAD_GROUP_MAX: usize = 512;
 
 /// The shared keyring: one PostgreSQL, spoken to by any number of keepers at once.
 ///
@@ -43,11 +46,17 @@ impl PostgresKeyring {
     /// As [`PostgresKeyring::open`].
     pub async fn open_with(url: &str, options: &Options) -> Result<Self, KeyringError> {
         let target = Target::parse(url, options)?;
-        let database = Database::new(&target, options)?;
+        let mut database = Database::new(&target, options, None)?;
         schema::check(&database, &target).await?;
+        let spread = distribution::found_by(&database).await.map_err(|fault| target.explain(&fault))?;
+        if spread.is_some() {
+            database.close();
+            database = Database::new(&target, options, spread.clone())?;
+        }
         database.load_names().await.map_err(|fault| target.explain(&fault))?;
-        let writer = Writer::start(&database, options.group_max);
-        let shared = Database::new(&target, &options.for_leases())?;
+        let writes_max = if spread.is_some() { SPREAD_GROUP_MAX } else { usize::MAX };
+        let writer = Writer::start(&database, options.group_max.min(writes_max));
+        let shared = Database::new(&target, &options.for_leases(), spread)?;
         Ok(Self { database, shared, writer })
     }
 

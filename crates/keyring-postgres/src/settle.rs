@@ -8,17 +8,20 @@ use storekeeper_keyring::{Expected, Facets, Record, Settled, Write, body, newcom
 use storekeeper_model::{Identity, KeyId, Timestamp};
 use tokio_postgres::types::ToSql;
 
-use crate::catalogue::{SETTLE_COUNT, SETTLE_FORGET, SETTLE_INSERT, SETTLE_NOTE_USED, SETTLE_UPDATE, Statement};
+use crate::catalogue::{
+    SETTLE_COUNT, SETTLE_COUNT_IN, SETTLE_FORGET, SETTLE_FORGET_IN, SETTLE_INSERT, SETTLE_INSERT_IN, SETTLE_NOTE_USED,
+    SETTLE_NOTE_USED_IN, SETTLE_UPDATE, SETTLE_UPDATE_IN, Statement,
+};
+use crate::database::{Column, Form, PIPELINED_MAX, Set, each, in_turn};
 use crate::error::Fault;
 use crate::names::Names;
 use crate::row::{bears_witness, bucket, id, is_aging, is_lapsing, kind_number, revoked_at};
-
-type Column<'w> = Box<dyn ToSql + Send + Sync + 'w>;
 
 /// The writes of a group, laid out for the database once, however often the transaction has to be done.
 pub(crate) struct Plan<'w> {
     writes: Vec<&'w Write>,
     steps: Vec<Step<'w>>,
+    form: Form,
 }
 
 /// One statement, and which writes it makes.
@@ -37,7 +40,7 @@ struct Placed<'w> {
 
 impl<'w> Plan<'w> {
     /// Lays a group out. The apps of rows must have their numbers by now.
-    pub(crate) fn new(writes: Vec<&'w Write>, names: &Names) -> Result<Self, Fault> {
+    pub(crate) fn new(writes: Vec<&'w Write>, names: &Names, form: Form) -> Result<Self, Fault> {
         let mut steps = Vec::new();
         for mut round in rounds(&writes) {
             // All keepers lock rows in this order, so that they do not wait for each other in a circle.
@@ -52,11 +55,26 @@ impl<'w> Plan<'w> {
                     Write::Forget { expected: Expected::Absent, .. } => {}
                 }
             }
-            steps.extend(Step::insert(&new, names)?);
-            steps.extend(Step::update(&changed));
-            steps.extend(Step::forget(&gone));
+            match form {
+                Form::AnyBuckets => {
+                    steps.extend(Step::insert(&new, names)?);
+                    steps.extend(Step::update(&changed));
+                    steps.extend(Step::forget(&gone));
+                }
+                Form::OneBucket => {
+                    for new in new.chunks(1) {
+                        steps.extend(Step::insert(new, names)?.map(|step| step.in_one_bucket(SETTLE_INSERT_IN, new)));
+                    }
+                    for changed in changed.chunk_by(have_one_bucket) {
+                        steps.extend(Step::update(changed).map(|step| step.in_one_bucket(SETTLE_UPDATE_IN, changed)));
+                    }
+                    for gone in gone.chunk_by(have_one_bucket) {
+                        steps.extend(Step::forget(gone).map(|step| step.in_one_bucket(SETTLE_FORGET_IN, gone)));
+                    }
+                }
+            }
         }
-        Ok(Self { writes, steps })
+        Ok(Self { writes, steps, form })
     }
 
     /// The writes, in the order in which they were given.
@@ -74,16 +92,21 @@ impl<'w> Plan<'w> {
     ) -> Result<Vec<Settled>, Fault> {
         let mut settled = vec![Settled::Conflict; self.writes.len()];
         let mut counts = Counts::default();
+        let mut asked = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
             let statement = transaction.prepare_cached(step.sql).await?;
-            for row in transaction.query(&statement, &parameters(&step.columns)).await? {
+            asked.push(async move { transaction.query(&statement, &parameters(&step.columns)).await });
+        }
+        let at_once = if self.form == Form::AnyBuckets { 1 } else { PIPELINED_MAX };
+        for (step, rows) in self.steps.iter().zip(in_turn(asked, at_once).await?) {
+            for row in rows {
                 let id = id(&row, 0)?;
                 let place = *step.places.get(&id).ok_or_else(|| Fault::corrupt("id"))?;
                 settled[place] = done(self.writes[place]);
                 counts.add(self.writes[place], names)?;
             }
         }
-        counts.write(transaction, counted_in).await?;
+        counts.write(transaction, counted_in, self.form).await?;
         Ok(settled)
     }
 }
@@ -152,10 +175,21 @@ impl<'w> Step<'w> {
         Self::new(SETTLE_FORGET, columns, placed)
     }
 
+    /// The same by a statement about the one bucket that all of the writes are in.
+    fn in_one_bucket(mut self, sql: Statement, placed: &[Placed<'w>]) -> Self {
+        self.sql = sql;
+        self.columns[0] = Box::new(bucket(&id_of(placed[0].write)));
+        self
+    }
+
     fn new(sql: Statement, columns: Vec<Column<'w>>, placed: &[Placed<'w>]) -> Option<Self> {
         let places = placed.iter().map(|placed| (id_of(placed.write), placed.place)).collect();
         (!placed.is_empty()).then_some(Self { sql, columns, places })
     }
+}
+
+fn have_one_bucket(one: &Placed<'_>, other: &Placed<'_>) -> bool {
+    bucket(&id_of(one.write)) == bucket(&id_of(other.write))
 }
 
 fn records<'w>(placed: &[Placed<'w>]) -> Vec<&'w Record> {
@@ -241,21 +275,30 @@ impl Counts {
     }
 
     /// Adds them to this keeper's own rows, so that keepers do not wait for each other.
-    async fn write(&self, transaction: &Transaction<'_>, counted_in: i16) -> Result<(), Fault> {
+    async fn write(&self, transaction: &Transaction<'_>, counted_in: i16, form: Form) -> Result<(), Fault> {
         let changed: Vec<_> = self.0.iter().filter(|(_, sums)| **sums != [0; 4]).collect();
         if changed.is_empty() {
             return Ok(());
         }
-        let buckets = vec![counted_in; changed.len()];
-        let apps: Vec<i32> = changed.iter().map(|((app, _), _)| *app).collect();
-        let kinds: Vec<i16> = changed.iter().map(|((_, kind), _)| *kind).collect();
-        let sums = |at: usize| changed.iter().map(|(_, sums)| sums[at]).collect::<Vec<i64>>();
-        let (total, revoked, refused, unproven) = (sums(0), sums(1), sums(2), sums(3));
-        let statement = transaction.prepare_cached(SETTLE_COUNT).await?;
-        let parameters: crate::database::Parameters<'_> =
-            &[&buckets, &apps, &kinds, &total, &revoked, &refused, &unproven];
-        transaction.execute(&statement, parameters).await?;
-        Ok(())
+        let (sql, at_once) = match form {
+            Form::AnyBuckets => (SETTLE_COUNT, changed.len()),
+            Form::OneBucket => (SETTLE_COUNT_IN, 1),
+        };
+        let columns: Vec<Vec<Column<'_>>> = changed
+            .chunks(at_once)
+            .map(|changed| {
+                let sums = |at: usize| Box::new(changed.iter().map(|(_, sums)| sums[at]).collect::<Vec<i64>>());
+                let buckets: Column<'_> = match form {
+                    Form::AnyBuckets => Box::new(vec![counted_in; changed.len()]),
+                    Form::OneBucket => Box::new(counted_in),
+                };
+                let apps = Box::new(changed.iter().map(|((app, _), _)| *app).collect::<Vec<i32>>());
+                let kinds = Box::new(changed.iter().map(|((_, kind), _)| *kind).collect::<Vec<i16>>());
+                vec![buckets, apps, kinds, sums(0), sums(1), sums(2), sums(3)]
+            })
+            .collect();
+        let sets: Vec<Set<'_>> = columns.iter().map(|columns| parameters(columns)).collect();
+        each(transaction, sql, &sets).await.map(drop)
     }
 }
 
@@ -270,6 +313,7 @@ const fn facets(expected: &Expected) -> Option<Facets> {
 pub(crate) async fn note_used(
     transaction: &Transaction<'_>,
     used: impl Iterator<Item = (KeyId, i64)>,
+    form: Form,
 ) -> Result<(), Fault> {
     let mut days: BTreeMap<KeyId, i64> = BTreeMap::new();
     for (id, read_on) in used {
@@ -278,10 +322,22 @@ pub(crate) async fn note_used(
     if days.is_empty() {
         return Ok(());
     }
-    let buckets: Vec<i16> = days.keys().map(bucket).collect();
-    let ids: Vec<&[u8]> = days.keys().map(|id| id.as_bytes().as_slice()).collect();
-    let read_on: Vec<i32> = days.values().copied().map(day).collect();
-    let statement = transaction.prepare_cached(SETTLE_NOTE_USED).await?;
-    transaction.execute(&statement, &[&buckets, &ids, &read_on]).await?;
-    Ok(())
+    let days: Vec<(KeyId, i64)> = days.into_iter().collect();
+    let noted = |days: &[(KeyId, i64)]| -> Vec<Column<'static>> {
+        let ids: Vec<Vec<u8>> = days.iter().map(|(id, _)| id.as_bytes().to_vec()).collect();
+        let buckets: Column<'static> = match form {
+            Form::AnyBuckets => Box::new(days.iter().map(|(id, _)| bucket(id)).collect::<Vec<i16>>()),
+            Form::OneBucket => Box::new(bucket(&days[0].0)),
+        };
+        let read_on: Vec<i32> = days.iter().map(|(_, read_on)| day(*read_on)).collect();
+        vec![buckets, Box::new(ids), Box::new(read_on)]
+    };
+    let (sql, columns): (Statement, Vec<Vec<Column<'_>>>) = match form {
+        Form::AnyBuckets => (SETTLE_NOTE_USED, vec![noted(&days)]),
+        Form::OneBucket => {
+            (SETTLE_NOTE_USED_IN, days.chunk_by(|one, other| bucket(&one.0) == bucket(&other.0)).map(noted).collect())
+        }
+    };
+    let sets: Vec<Set<'_>> = columns.iter().map(|columns| parameters(columns)).collect();
+    each(transaction, sql, &sets).await.map(drop)
 }

@@ -33,3 +33,15 @@ mod frugal {
     storekeeper_keyring::keyring_conformance!(subject);
     storekeeper_keyring::keyring_conformance!(shared subject);
 }
+
+/// Where the tables are spread over several nodes each statement is about one bucket. Here a plain database is told that they
+/// are: what is sent is the same.
+mod spread {
+    fn subject() -> super::Subject {
+        let (keyring, guard) = crate::database::spread_keyring();
+        super::Subject { keyring: Box::new(keyring), guard }
+    }
+
+    storekeeper_keyring::keyring_conformance!(subject);
+    storekeeper_keyring::keyring_conformance!(shared subject);
+}

@@ -8,6 +8,7 @@ use storekeeper_keyring_postgres::{Options, PostgresKeyring, distributable, dist
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cluster::{Cluster, SUPERUSER};
+use crate::distribution::PLAYED;
 
 /// Leaves of a keyring what a new one has. Row by row, and one table after the other: a database on several nodes takes
 /// seconds to make so many files anew.
@@ -74,6 +75,19 @@ pub(crate) fn keyring(options: &Options) -> (PostgresKeyring, Box<dyn Any>) {
         PostgresKeyring::open_with(&url, options).await.unwrap()
     });
     (keyring, Box::new((runtime, turn)))
+}
+
+/// An empty keyring whose tables are spread, as far as a plain database can play that, and what has to live as long.
+pub(crate) fn spread_keyring() -> (PostgresKeyring, Box<dyn Any>) {
+    let runtime = runtime();
+    let keyring = runtime.block_on(async {
+        let url = empty_database(Cluster::shared()).await;
+        execute(&url, PLAYED).await;
+        migrate(&url).await.unwrap();
+        distribute(&url).await.unwrap();
+        PostgresKeyring::open(&url).await.unwrap()
+    });
+    (keyring, Box::new(runtime))
 }
 
 /// On a database that has the extension for it the tables are tested as they are meant to stand there.

@@ -8,7 +8,7 @@ use crate::cluster::Cluster;
 use crate::database::{connect, empty_database, execute, runtime};
 
 /// Each call notes its table where Citus does; one of them may be refused.
-const PLAYED: &str = "
+pub(crate) const PLAYED: &str = "
     CREATE TABLE pg_dist_partition (logicalrelid regclass, partmethod \"char\", partkey text, repmodel \"char\");
     CREATE TABLE pg_dist_node (shouldhaveshards boolean, isactive boolean, noderole text);
     CREATE FUNCTION column_to_column_name(t regclass, by text) RETURNS text LANGUAGE sql AS 'SELECT by';

@@ -167,6 +167,11 @@ fn arguments() -> HashMap<&'static str, (String, &'static str)> {
                    '{6}', '{7}', '{null}', '{null}', array['\\x22'::bytea], array['\\x33'::bytea], array[null::bytea]";
     let page = format!("17, '\\x0111', 101, 1, null, {now}, null, null");
     let deadlines = "'{1,2}'";
+    let one = |changes: &str| changes.replacen("'{17}'", "17", 1);
+    let identity = "'{1}', '{0}', array['\\x31'::bytea], array[''::bytea]";
+    let (insert, update) = (format!("{changes}, {identity}"), format!("{changes}, '{{4}}', array['\\x44'::bytea]"));
+    let forget = "'{17}', array['\\x0111'::bytea], '{4}', array['\\x44'::bytea]";
+    let used = "'{17}', array['\\x0111'::bytea], '{5}'";
     HashMap::from([
         ("find::find", (String::from("'{17,17}', array['\\x0111'::bytea, '\\x0112'::bytea]"), "key_pkey")),
         ("find::of_user", (format!("{all}, '\\x31', 1"), "key_user")),
@@ -181,13 +186,15 @@ fn arguments() -> HashMap<&'static str, (String, &'static str)> {
         ("count::overdue", (format!("{all}, {now}, {now}, {deadlines}, '{{{0},{0}}}'", now - 14 * day), "key_due")),
         ("count::aging", (format!("{all}, {now}, {0}, {deadlines}, '{{{0},{0}}}'", now - 14 * day), "key_aging")),
         ("count::handed_over", (String::from(all), "key_due")),
-        (
-            "settle::insert",
-            (format!("{changes}, '{{1}}', '{{0}}', array['\\x31'::bytea], array[''::bytea]"), "key_pkey"),
-        ),
-        ("settle::update", (format!("{changes}, '{{4}}', array['\\x44'::bytea]"), "key_pkey")),
-        ("settle::forget", (String::from("'{17}', array['\\x0111'::bytea], '{4}', array['\\x44'::bytea]"), "key_pkey")),
-        ("settle::note_used", (String::from("'{17}', array['\\x0111'::bytea], '{5}'"), "key_pkey")),
+        ("find::spread", (String::from("'{17}', array['\\x0111'::bytea, '\\x0112'::bytea]"), "key_pkey")),
+        ("settle::insert_in", (one(&insert), "key_pkey")),
+        ("settle::update_in", (one(&update), "key_pkey")),
+        ("settle::forget_in", (one(forget), "key_pkey")),
+        ("settle::note_used_in", (one(used), "key_pkey")),
+        ("settle::insert", (insert, "key_pkey")),
+        ("settle::update", (update, "key_pkey")),
+        ("settle::forget", (String::from(forget), "key_pkey")),
+        ("settle::note_used", (String::from(used), "key_pkey")),
     ])
 }
 
