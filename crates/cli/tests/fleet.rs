@@ -87,7 +87,7 @@ fn invariant_5_a_random_keeper_dies_again_and_again_and_each_key_is_renewed_once
             let callers = &callers;
             scope.spawn(move || callers.hand_in(seed));
         }
-        kill_again_and_again(&fleet, keys, &mut ledger)
+        kill_again_and_again(&fleet, &callers, keys, &mut ledger)
     });
     until_shares(&fleet, "one", SECOND * 30, &THIRDS);
     fleet.until_all_are_renewed("one", keys, SECOND * 60);
@@ -108,13 +108,16 @@ fn invariant_5_a_random_keeper_dies_again_and_again_and_each_key_is_renewed_once
 
 /// Kills one keeper after the other and starts it anew, while keys are handed in and renewed, until nearly all are renewed.
 /// Says how many it killed.
-fn kill_again_and_again(fleet: &Fleet, keys: usize, ledger: &mut Ledger) -> usize {
+fn kill_again_and_again(fleet: &Fleet, callers: &Callers<'_>, keys: usize, ledger: &mut Ledger) -> usize {
     let mut random = SmallRng::seed_from_u64(5);
+    let some = BETWEEN_KILLS.min(keys / 5);
     for kills in 0.. {
-        let next = ledger.renewals() + random.random_range(1..=2 * BETWEEN_KILLS.min(keys / 5));
+        let next = ledger.renewals() + random.random_range(1..=2 * some);
         if next >= keys {
+            callers.allow(keys);
             return kills;
         }
+        callers.allow(next + some);
         let renewing = std::cell::RefCell::new(&mut *ledger);
         let is_time = || {
             renewing.borrow_mut().read_on(fleet);
@@ -122,6 +125,8 @@ fn kill_again_and_again(fleet: &Fleet, keys: usize, ledger: &mut Ledger) -> usiz
         };
         support::until(SECOND * 60, is_time).expect("keys are renewed");
         let victim = NAMES[random.random_range(0..NAMES.len())];
+        callers.allow(next + 2 * some);
+        callers.until_called(victim);
         fleet.kill(victim);
         fleet.join(victim);
     }

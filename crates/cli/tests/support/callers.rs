@@ -26,6 +26,10 @@ pub(crate) struct Callers<'a> {
     keys: usize,
     /// How many keys somebody has begun to hand in.
     begun: AtomicUsize,
+    /// How many keys may be handed in by now: there has to be somebody to interrupt.
+    allowed: AtomicUsize,
+    /// How many batches are on their way to each keeper.
+    calling: Vec<AtomicUsize>,
     /// Each key that was acknowledged, by its user.
     told: Mutex<BTreeMap<String, Fingerprint>>,
     /// How many batches broke off before they were acknowledged whole.
@@ -51,7 +55,24 @@ impl<'a> Callers<'a> {
     /// So many keys for these keepers.
     pub(crate) fn new(fleet: &'a Fleet, keepers: &'a [&'a str], keys: usize) -> Self {
         let (begun, told, interrupted) = (AtomicUsize::new(0), Mutex::default(), AtomicUsize::new(0));
-        Self { fleet, keepers, keys, begun, told, interrupted }
+        let calling = keepers.iter().map(|_| AtomicUsize::new(0)).collect();
+        Self { fleet, keepers, keys, begun, allowed: AtomicUsize::new(0), calling, told, interrupted }
+    }
+
+    /// Lets them hand in so many keys in all.
+    pub(crate) fn allow(&self, keys: usize) {
+        self.allowed.fetch_max(keys, Ordering::Relaxed);
+    }
+
+    /// Waits until a batch is on its way to this keeper, or all keys are.
+    #[expect(clippy::disallowed_methods, reason = "callers are not told when to call")]
+    pub(crate) fn until_called(&self, keeper: &str) {
+        let place = self.keepers.iter().position(|one| *one == keeper).unwrap();
+        let began = std::time::Instant::now();
+        while self.calling[place].load(Ordering::Relaxed) == 0 && self.begun.load(Ordering::Relaxed) < self.keys {
+            assert!(began.elapsed() < SILENCE_MAX, "nobody calls {keeper} for {SILENCE_MAX:?}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// One of them: mints keys and hands them in, with the others, until there are no more.
@@ -62,13 +83,17 @@ impl<'a> Callers<'a> {
             if first >= self.keys {
                 return;
             }
+            let are_allowed = until(SILENCE_MAX, || first < self.allowed.load(Ordering::Relaxed));
+            assert!(are_allowed.is_some(), "nobody lets callers go on for {SILENCE_MAX:?}");
             let lines = self.fleet.lines(first..self.keys.min(first + BATCH));
             let wishes = Mutex::new(lines.into_iter().map(Wish::new).collect::<Vec<_>>());
             let random = Mutex::new(&mut random);
             let are_taken = until(SILENCE_MAX, || {
-                let keeper = self.keepers[random.lock().unwrap().random_range(0..self.keepers.len())];
+                let place = random.lock().unwrap().random_range(0..self.keepers.len());
                 let mut wishes = wishes.lock().unwrap();
-                self.try_hand_in(keeper, &mut wishes);
+                self.calling[place].fetch_add(1, Ordering::Relaxed);
+                self.try_hand_in(self.keepers[place], &mut wishes);
+                self.calling[place].fetch_sub(1, Ordering::Relaxed);
                 wishes.is_empty()
             });
             assert!(are_taken.is_some(), "nobody takes keys for {SILENCE_MAX:?}");
