@@ -16,12 +16,12 @@ macro_rules! columns {
 pub const SCHEMA_FOUND: Statement = "-- schema::found
     SELECT version, oldest_reader FROM schema WHERE bucket = 0";
 
-/// What each session is told first. Statements find rows by index, however young the statistics are; a group of writes and
-/// the order of a backlog are held in memory; and a commit is durable when it returns, whatever the server was told (a
-/// stricter setting stands).
+/// What each session is told first. Statements find rows by index, however young the statistics are, and few rows without a
+/// map of pages made for each; a group of writes and the order of a backlog are held in memory; and a commit is durable when
+/// it returns, whatever the server was told (a stricter setting stands).
 pub const SESSION: Statement = "-- connect::session
     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;
-    SET work_mem = '32MB'; SET enable_memoize = off;
+    SET work_mem = '32MB'; SET enable_memoize = off; SET random_page_cost = 1.1;
     SET default_transaction_isolation = 'read committed';
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
