@@ -111,7 +111,7 @@ impl Committer {
         let mut connection = self.database.connection().await?;
         let made = self
             .database
-            .in_time(async {
+            .in_time_for(plan.statements(), async {
                 let transaction = connection.transaction().await?;
                 Ok(self.in_transaction(transaction, plan, requests, in_doubt).await)
             })

@@ -41,6 +41,9 @@ pub(crate) type Set<'a> = Vec<&'a (dyn ToSql + Sync)>;
 /// So many statements are under way on a connection that answers one after the other.
 pub(crate) const PIPELINED_MAX: usize = 256;
 
+/// How long one of many small statements may take on a slow day.
+const STATEMENT_TIME: Duration = Duration::from_millis(20);
+
 /// How much later than the server we give up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -186,6 +189,16 @@ impl Database {
     /// Gives up a server that does not answer.
     pub(crate) async fn in_time<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
         within(self.answer_within, work).await
+    }
+
+    /// The same for work of many statements, which take their time even where nothing is wrong.
+    pub(crate) async fn in_time_for<T>(
+        &self,
+        statements: usize,
+        work: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        let besides = STATEMENT_TIME * u32::try_from(statements).unwrap_or(u32::MAX);
+        within(self.answer_within + besides, work).await
     }
 
     /// Which form of statements about given rows is sent.

@@ -82,6 +82,11 @@ impl<'w> Plan<'w> {
         &self.writes
     }
 
+    /// How many statements they take.
+    pub(crate) const fn statements(&self) -> usize {
+        self.steps.len()
+    }
+
     /// Makes the writes in a transaction; says for each what will have come of it once that is committed.
     /// Counts are added to rows in the bucket `counted_in`.
     pub(crate) async fn run(
