@@ -64,14 +64,19 @@ impl<'a> Callers<'a> {
         self.allowed.fetch_max(keys, Ordering::Relaxed);
     }
 
-    /// Waits until a batch is on its way to this keeper, or all keys are.
+    /// Waits until a batch is on its way to this keeper, or all keys are. While nobody calls anybody, because all that were
+    /// allowed are handed in, one more batch is allowed.
     #[expect(clippy::disallowed_methods, reason = "callers are not told when to call")]
     pub(crate) fn until_called(&self, keeper: &str) {
         let place = self.keepers.iter().position(|one| *one == keeper).unwrap();
+        let calling = |place: usize| self.calling[place].load(Ordering::Relaxed) > 0;
         let began = std::time::Instant::now();
-        while self.calling[place].load(Ordering::Relaxed) == 0 && self.begun.load(Ordering::Relaxed) < self.keys {
+        while !calling(place) && self.begun.load(Ordering::Relaxed) < self.keys {
             assert!(began.elapsed() < SILENCE_MAX, "nobody calls {keeper} for {SILENCE_MAX:?}");
-            std::thread::sleep(Duration::from_millis(1));
+            if !(0..self.keepers.len()).any(calling) {
+                self.allowed.fetch_add(BATCH, Ordering::Relaxed);
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
