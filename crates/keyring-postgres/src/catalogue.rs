@@ -184,10 +184,10 @@ pub const ROOTS_ADD: Statement = "-- apps::add_root
     INSERT INTO root (bucket, generation, wrapped, created_at) VALUES (0, $1, $2, $3)
     ON CONFLICT (bucket, generation) DO NOTHING";
 
-/// Statements that write given rows come in two forms. On a plain database one statement is about rows of any buckets, and
-/// its first parameter holds the bucket of each. Where the tables are spread there is one for each bucket (a new row has one
-/// of its own), which goes to the one node that holds it: its first parameter is that bucket, the others are the same.
-///
+// Statements that write given rows come in two forms. On a plain database one statement is about rows of any buckets, and
+// its first parameter holds the bucket of each. Where the tables are spread there is one for each bucket (a new row has one
+// of its own), which goes to the one node that holds it: its first parameter is that bucket, the others are the same.
+
 /// New rows; answers the ids of those that were new.
 pub const SETTLE_INSERT: Statement = "-- settle::insert
     INSERT INTO key (bucket, id, revision, witness, failing, lapsing, aging, issued_at, expires_at, next_attempt_at,
