@@ -143,6 +143,16 @@ async fn a_refusal_earns_one_retry_with_a_fresh_ticket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_of_refusals_holds_the_others_back_and_then_lets_them_go() {
+    let store = Store::start().await;
+    store.fault(json!({ "endpoint": "renew", "status": 401, "count": 100 })).await;
+    let settings = RenewSettings { keeps_going: true, ..store.settings() };
+    let (tally, _) = store.renew(settings, &store.lines(2000)).await;
+    assert_eq!(tally.of(Word::Renewed) + tally.of(Word::Refused), 2000, "{tally:?}");
+    assert!(tally.of(Word::Refused) <= 50, "a key is given up after two refusals, not before: {tally:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_refused_twice_is_told_so_and_kept() {
     let store = Store::start().await;
     let mut lines = store.lines(20);

@@ -8,25 +8,60 @@ use storekeeper_clock::Clock;
 use storekeeper_keeper::AppConfig;
 use storekeeper_model::{ClientId, KeyId, KeyKind, StoreIdKey, Timestamp};
 use storekeeper_policy::{Guard, RenewalPolicy};
-use tokio::sync::Semaphore;
+use tokio::sync::watch;
 
 use super::gate::Gate;
 use super::tickets::{Authority, Tickets};
+use super::verdict::{Verdict, Word};
 
-/// At most this many refused keys wait for a fresh ticket; past that nothing new is tried with the old one.
-const FRESH_WAITING_MAX: usize = 64;
+/// Once this many refused keys wait for their retry, nothing new is tried with the ticket that was refused.
+const REFUSED_MAX: usize = 64;
 
 /// Everything that keys of one client ID share.
 pub(super) struct App {
     pub(super) client_id: ClientId,
     pub(super) policy: RenewalPolicy,
     pub(super) tickets: Tickets,
-    /// A place for each refused key that waits for a fresh ticket.
-    pub(super) fresh: Semaphore,
+    pub(super) refused: Refused,
     collections: Gate,
     purchase: Gate,
     guard: Mutex<GuardState>,
     keeps_going: bool,
+}
+
+/// How many refused keys have not had their retry yet.
+///
+/// A number that is looked at, not places that are taken: whoever only wants to know whether there is a place would
+/// hold it for a moment, and a crowd of those would hand the last ones round for ever.
+#[derive(Default)]
+pub(super) struct Refused(watch::Sender<usize>);
+
+/// One refused key, until it has had its retry.
+pub(super) struct Retry<'a>(&'a Refused);
+
+impl Refused {
+    /// Counts a key until the answer is dropped.
+    pub(super) fn one_more(&self) -> Retry<'_> {
+        self.0.send_modify(|count| *count += 1);
+        Retry(self)
+    }
+
+    /// Whether so many wait that nothing new should be tried.
+    pub(super) fn are_many(&self) -> bool {
+        *self.0.borrow() >= REFUSED_MAX
+    }
+
+    /// Waits until they are not many.
+    pub(super) async fn are_few(&self) {
+        let mut count = self.0.subscribe();
+        count.wait_for(|count| *count < REFUSED_MAX).await.expect("its sender is borrowed here");
+    }
+}
+
+impl Drop for Retry<'_> {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|count| *count -= 1);
+    }
 }
 
 #[derive(Default)]
@@ -37,7 +72,7 @@ struct GuardState {
 
 /// Why no further key of the app is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Halt {
+enum Halt {
     /// So many keys are refused that the fault cannot be theirs.
     Guard {
         /// How many of the last ones.
@@ -50,7 +85,7 @@ pub(super) enum Halt {
 }
 
 impl Halt {
-    pub(super) fn told(self) -> String {
+    fn told(self) -> String {
         match self {
             Self::Guard { refused, tried } => format!(
                 "not tried: {refused} of the last {tried} keys were refused, so the fault is probably not theirs; look at the configuration, or try every key with --keep-going"
@@ -78,7 +113,7 @@ impl App {
             collections: gate(seed),
             purchase: gate(seed ^ 1),
             tickets: Tickets::new(config, authority, transport, Arc::clone(clock), patience),
-            fresh: Semaphore::new(FRESH_WAITING_MAX),
+            refused: Refused::default(),
             guard: Mutex::default(),
             keeps_going: false,
         }
@@ -96,9 +131,10 @@ impl App {
         }
     }
 
-    /// Why no further key is tried, if none is.
-    pub(super) fn halted(&self) -> Option<Halt> {
-        self.lock().halted
+    /// An error when no further key is tried.
+    pub(super) fn goes_on(&self) -> Result<(), Verdict> {
+        let halted = self.lock().halted;
+        halted.map_or(Ok(()), |halt| Err(Verdict::other(Word::Failed, "app_paused", halt.told())))
     }
 
     /// The Store says that the client ID is not the keys'.

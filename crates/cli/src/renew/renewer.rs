@@ -16,7 +16,7 @@ use storekeeper_model::{KeyId, StoreIdKey, Timestamp};
 use tokio::sync::Semaphore;
 
 use super::app::App;
-use super::tickets::Authority;
+use super::tickets::{Authority, Fault};
 use super::verdict::{Verdict, Word};
 use crate::compose::{CONCURRENCY, REQUEST_TIMEOUT};
 use crate::exit::{CommandError, Exit};
@@ -139,7 +139,7 @@ impl Renewer {
 
     async fn attempts(&self, app: &App, key: &StoreIdKey) -> Verdict {
         let (mut floor, mut failures) = (None, 0);
-        let mut _fresh_place = None;
+        let mut _retry = None;
         loop {
             let answer = match self.attempt(app, key, floor).await {
                 Ok(answer) => answer,
@@ -150,7 +150,7 @@ impl Renewer {
                 // Not issued after the refusal, so it may be the ticket that was refused.
                 Meaning::Refused(_) if floor.is_none() => {
                     floor = Some(self.clock.now());
-                    _fresh_place = Some(app.fresh.acquire().await.expect(OPEN));
+                    _retry = Some(app.refused.one_more());
                 }
                 Meaning::Refused(error) => return told(Word::Refused, &error),
                 Meaning::WrongClient(error) => {
@@ -172,22 +172,20 @@ impl Renewer {
 
     /// One attempt, as soon as everything that holds it back lets it go.
     async fn attempt(&self, app: &App, key: &StoreIdKey, floor: Option<Timestamp>) -> Result<RenewalAnswer, Verdict> {
-        let paused = |halt: super::app::Halt| Verdict::other(Word::Failed, "app_paused", halt.told());
-        let no_ticket = |fault: super::tickets::Fault| Verdict::other(Word::Failed, fault.code, fault.detail);
+        let no_ticket = |fault: Fault| Verdict::other(Word::Failed, fault.code, fault.detail);
         let _place = loop {
+            app.goes_on()?;
             // Waited for before a place is taken: a fresh ticket may take a minute, and others need none.
-            if app.halted().is_none() {
-                if floor.is_none() {
-                    drop(app.fresh.acquire().await.expect(OPEN));
-                }
-                app.tickets.get(floor).await.map_err(no_ticket)?;
+            if floor.is_none() {
+                app.refused.are_few().await;
             }
+            app.tickets.get(floor).await.map_err(no_ticket)?;
             let place = self.permits.acquire().await.expect(OPEN);
-            if floor.is_some() || app.fresh.available_permits() > 0 {
+            if floor.is_some() || !app.refused.are_many() {
                 break place;
             }
         };
-        app.halted().map_or(Ok(()), |halt| Err(paused(halt)))?;
+        app.goes_on()?;
         app.gate(key.kind()).pass().await.map_err(|gave_up| {
             Verdict::other(
                 Word::Failed,
