@@ -62,11 +62,13 @@ struct Attempt {
     waiters: Vec<Waiter>,
     /// What to tell who asked, once the write is durable.
     verdict: Option<Asked>,
+    /// The row is left due, for whoever has a better clock; this keeper alone waits until then.
+    waits_until: Option<Timestamp>,
 }
 
 impl Attempt {
     fn new(app: AppIndex, cause: Cause) -> Self {
-        Self { app, cause, refused_at: None, waiters: Vec::new(), verdict: None }
+        Self { app, cause, refused_at: None, waiters: Vec::new(), verdict: None, waits_until: None }
     }
 }
 

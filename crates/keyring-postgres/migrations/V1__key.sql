@@ -97,7 +97,10 @@ CREATE INDEX key_user ON key (user_name, app) WHERE slot <> '';
 
 -- What is due, in order of time. Time leads, not the bucket: one walk finds what is due in all buckets, where an index
 -- by bucket would have to be entered 4096 times though nothing is due.
-CREATE INDEX key_due ON key (next_attempt_at, bucket) WHERE next_attempt_at IS NOT NULL;
+--
+-- Time comes in periods of 2^14 ms, about sixteen seconds: of millions of keys hundreds fall due in each, and an entry that
+-- is like others takes six bytes instead of twenty. The index is so small that its pages stay in memory.
+CREATE INDEX key_due ON key ((next_attempt_at >> 14)) WHERE next_attempt_at IS NOT NULL;
 
 -- What a wrong clock may have sent too far away.
 CREATE INDEX key_failing ON key (next_attempt_at, bucket) WHERE failing AND next_attempt_at IS NOT NULL;

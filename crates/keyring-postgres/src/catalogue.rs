@@ -16,12 +16,12 @@ macro_rules! columns {
 pub const SCHEMA_FOUND: Statement = "-- schema::found
     SELECT version, oldest_reader FROM schema WHERE bucket = 0";
 
-/// What each session is told first. Statements find rows by index, however young the statistics are, and few rows without a
-/// map of pages made for each; a group of writes and the order of a backlog are held in memory; and a commit is durable when
+/// What each session is told first. Statements find rows by index, however young the statistics are, in the order of the
+/// index where that is asked for, and few rows without a map of pages made for each; a group of writes and the order of a backlog are held in memory; and a commit is durable when
 /// it returns, whatever the server was told (a stricter setting stands).
 pub const SESSION: Statement = "-- connect::session
-    SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;
-    SET work_mem = '32MB'; SET enable_memoize = off; SET random_page_cost = 1.1;
+    SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_sort = off;
+    SET jit = off; SET work_mem = '32MB'; SET enable_memoize = off; SET random_page_cost = 1.1;
     SET default_transaction_isolation = 'read committed';
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
@@ -78,7 +78,8 @@ pub const FIND_OF_USER: Statement = concat!(
 /// all. Bits are looked up in the time of one, and leave the choice of the index alone.
 pub const DUE_WAITING: Statement = "-- due::waiting
     SELECT id, expires_at FROM key
-    WHERE bucket BETWEEN $1 AND $2 AND next_attempt_at > $3 AND next_attempt_at <= $4
+    WHERE bucket BETWEEN $1 AND $2 AND next_attempt_at >> 14 BETWEEN $3::bigint >> 14 AND $4::bigint >> 14
+        AND next_attempt_at > $3 AND next_attempt_at <= $4
         AND app * 2 + kind <> ALL ($5::integer[]) AND ($7::bytea IS NULL OR get_bit($7::bytea, bucket) = 1)
     ORDER BY expires_at NULLS FIRST, id LIMIT $6";
 
@@ -92,16 +93,16 @@ pub const DUE_IMPOSSIBLE: Statement = "-- due::impossible
 /// The next attempt that is not yet due, nor impossible.
 pub const DUE_NEXT: Statement = "-- due::next
     SELECT next_attempt_at FROM key
-    WHERE bucket BETWEEN $1 AND $2 AND next_attempt_at > $3 AND NOT (failing AND next_attempt_at > $4)
-        AND ($5::bytea IS NULL OR get_bit($5::bytea, bucket) = 1)
-    ORDER BY next_attempt_at LIMIT 1";
+    WHERE bucket BETWEEN $1 AND $2 AND next_attempt_at >> 14 >= $3::bigint >> 14 AND next_attempt_at > $3
+        AND NOT (failing AND next_attempt_at > $4) AND ($5::bytea IS NULL OR get_bit($5::bytea, bucket) = 1)
+    ORDER BY next_attempt_at >> 14, next_attempt_at LIMIT 1";
 
 /// Who can bear witness among the first rows to be due.
 pub const WITNESSES: Statement = "-- witness::witnesses
     SELECT id FROM (
         SELECT id, app, witness, expires_at, next_attempt_at FROM key
         WHERE bucket BETWEEN $1 AND $2 AND next_attempt_at IS NOT NULL
-        ORDER BY next_attempt_at LIMIT $3) AS key
+        ORDER BY next_attempt_at >> 14 LIMIT $3) AS key
     WHERE app = $4 AND witness AND expires_at > $5 AND id <> $6
     ORDER BY next_attempt_at LIMIT $7";
 
@@ -130,7 +131,8 @@ pub const COUNT_POPULATION: Statement = "-- count::population
 pub const COUNT_WAITING: Statement = "-- count::waiting
     SELECT app, kind, count(*) FILTER (WHERE expires_at <= $3),
         count(*) FILTER (WHERE (expires_at IS NULL OR expires_at > $3) AND next_attempt_at < $3)
-    FROM key WHERE bucket BETWEEN $1 AND $2 AND next_attempt_at <= $3 AND revoked_at IS NULL
+    FROM key WHERE bucket BETWEEN $1 AND $2 AND next_attempt_at >> 14 BETWEEN 0 AND $3::bigint >> 14 AND next_attempt_at <= $3
+        AND revoked_at IS NULL
         AND (NOT lapsing OR expires_at IS NULL OR expires_at > $3)
     GROUP BY app, kind";
 
@@ -145,7 +147,8 @@ pub const COUNT_LAPSING: Statement = "-- count::lapsing
 pub const COUNT_OVERDUE: Statement = "-- count::overdue
     SELECT key.app, key.kind, count(*) FROM key
     JOIN unnest($5::integer[], $6::bigint[]) AS deadline (app, issued_before) ON deadline.app = key.app
-    WHERE key.bucket BETWEEN $1 AND $2 AND key.next_attempt_at <= $4 AND key.revoked_at IS NULL AND NOT key.aging
+    WHERE key.bucket BETWEEN $1 AND $2 AND key.next_attempt_at >> 14 BETWEEN 0 AND $4::bigint >> 14
+        AND key.next_attempt_at <= $4 AND key.revoked_at IS NULL AND NOT key.aging
         AND key.issued_at < deadline.issued_before AND (key.expires_at IS NULL OR key.expires_at > $3)
     GROUP BY key.app, key.kind";
 
@@ -161,7 +164,8 @@ pub const COUNT_AGING: Statement = "-- count::aging
 /// What is handed over to another keeper.
 pub const COUNT_HANDED_OVER: Statement = "-- count::handed_over
     SELECT app, kind, count(*) FROM key
-    WHERE bucket BETWEEN $1 AND $2 AND next_attempt_at = 9223372036854775806 AND revoked_at IS NULL
+    WHERE bucket BETWEEN $1 AND $2 AND next_attempt_at >> 14 = 9223372036854775806 >> 14
+        AND next_attempt_at = 9223372036854775806 AND revoked_at IS NULL
     GROUP BY app, kind";
 
 /// Every saved app.
@@ -388,6 +392,10 @@ pub const SCRATCH_FOUND: Statement = "-- scratch::found
 pub const SCRATCH_BYTES: Statement = "-- scratch::bytes
     SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
     WHERE relkind = 'r' AND relname = ANY ($1::text[])";
+
+/// Reads every row.
+pub const SCRATCH_READ: Statement = "-- scratch::read
+    SELECT sum(octet_length(body)) FROM key";
 
 /// Removes them all.
 pub const SCRATCH_EMPTY: Statement = "-- scratch::empty

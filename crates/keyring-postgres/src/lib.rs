@@ -31,4 +31,4 @@ pub use keyring::PostgresKeyring;
 pub use options::{LEASE_CONNECTIONS, Options};
 pub use password::{NoPassword, Passwords};
 pub use schema::{Migrated, grant, migrate};
-pub use scratch::{scratch, scratch_bytes};
+pub use scratch::{scratch, scratch_bytes, scratch_read};

@@ -3,7 +3,9 @@
 use storekeeper_keyring::KeyringError;
 
 use crate::Options;
-use crate::catalogue::{DISTRIBUTED_TABLES, REFERENCE_TABLES, SCRATCH_BYTES, SCRATCH_EMPTY, SCRATCH_FOUND};
+use crate::catalogue::{
+    DISTRIBUTED_TABLES, REFERENCE_TABLES, SCRATCH_BYTES, SCRATCH_EMPTY, SCRATCH_FOUND, SCRATCH_READ,
+};
 use crate::error::Fault;
 use crate::schema::{Admin, migrate};
 use crate::target::{Target, unreachable};
@@ -39,6 +41,18 @@ pub async fn scratch_bytes(url: &str) -> Result<u64, KeyringError> {
     admin.end().await;
     let bytes = found.and_then(|row| row.try_get::<_, i64>(0)).map_err(|error| target.explain(&error.into()))?;
     Ok(u64::try_from(bytes).unwrap_or_default())
+}
+
+/// Reads every row, so that the server's machine has them in memory as far as it can.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn scratch_read(url: &str) -> Result<(), KeyringError> {
+    let target = Target::parse(url, &Options::default())?;
+    let admin = Admin::connect(&target).await?;
+    let read = admin.client.execute(SCRATCH_READ, &[]).await;
+    admin.end().await;
+    read.map(drop).map_err(|error| target.explain(&error.into()))
 }
 
 /// `false` if there is something that is not ours.

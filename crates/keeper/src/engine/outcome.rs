@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use storekeeper_keyring::{Expected, Newcomer, Outcome, OutcomeResult, Record, Refused, SealedKey, State, Write};
 use storekeeper_model::Timestamp;
-use storekeeper_policy::{Evidence, Refusals, Verdict};
+use storekeeper_policy::{BACKOFF_MAX, Evidence, Refusals, Verdict};
 
 use super::event::{Action, Announcement, Answer, AppIndex, Asked, Finished, KeyEvent, Silence, Subject};
 use super::line::{Candidate, Cause};
@@ -355,7 +355,8 @@ impl Engine {
     ) {
         let verdict = Asked::Failed(told.code, retry_after);
         let cause = self.attempts.get(&record.id).map(|attempt| attempt.cause);
-        let is_due = record.next_attempt_at.is_some_and(|due_at| due_at <= now + super::scan::TICK);
+        let due_at = record.next_attempt_at;
+        let is_due = due_at.is_some_and(|due_at| due_at <= now + super::scan::TICK);
         if self.apps[app.0].is_paused() || (cause != Some(Cause::Due) && !is_due) {
             return self.release(record.id, &verdict, actions);
         }
@@ -364,6 +365,14 @@ impl Engine {
         let expires_at = record.key.lifetime.expires_at();
         let hopeless = expires_at.is_some_and(|expires_at| self.has_surely_come(expires_at + LAST_ATTEMPTS, now));
         record.next_attempt_at = (!hopeless || record.newcomer.is_some()).then_some(at);
+        // No answer has told whether our clock is right. If it runs ahead by hours, a back-off by it is as much too long, and
+        // others would believe it: a key that expires within such a time stays due for them.
+        if !hopeless && !told.is_dated && expires_at.is_some_and(|expires_at| expires_at <= now + BACKOFF_MAX) {
+            record.next_attempt_at = due_at.map(|due_at| due_at.min(at));
+            if let Some(attempt) = self.attempts.get_mut(&record.id) {
+                attempt.waits_until = Some(at);
+            }
+        }
         if hopeless {
             actions.push(announce(KeyEvent::ReenrollRequired, app, &record, record.key.fingerprint, "lapsed"));
         }
@@ -424,11 +433,18 @@ struct Told {
     status: Option<u16>,
     code: &'static str,
     correlation_id: Option<String>,
+    /// It bears the Store's time, which agrees with ours.
+    is_dated: bool,
 }
 
 impl Told {
     fn of(finished: &Finished) -> Self {
-        Self { status: finished.status, code: finished.code, correlation_id: finished.correlation_id.clone() }
+        Self {
+            status: finished.status,
+            code: finished.code,
+            correlation_id: finished.correlation_id.clone(),
+            is_dated: finished.store_date.is_some(),
+        }
     }
 }
 

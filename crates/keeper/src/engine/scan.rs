@@ -69,6 +69,18 @@ impl Engine {
         }
     }
 
+    /// Leaves a row alone that is due for everybody else: until this instant, or, lest many that wait keep others from being
+    /// fetched, until the next regular scan.
+    pub(super) fn hold_back(&mut self, app: AppIndex, record: &Record, at: Timestamp, now: Timestamp) {
+        let id = record.id;
+        if at > now + TICK || !self.may_try(id) {
+            self.released.insert(id);
+            return self.look_again();
+        }
+        self.attempts.insert(id, Attempt::new(app, Cause::Due));
+        self.backing_off.insert((at, id), Candidate::new(Box::new(record.clone()), app, Cause::Due));
+    }
+
     /// Looks at everything at this instant, if not sooner. A scan under way may have missed what it is for.
     fn look_at(&mut self, at: Timestamp) {
         self.scanning.at = Some(self.scanning.at.map_or(at, |known| known.min(at)));

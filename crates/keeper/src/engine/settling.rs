@@ -54,12 +54,16 @@ impl Engine {
     }
 
     fn stored(&mut self, record: &Record, now: Timestamp, actions: &mut Vec<Action>) {
-        if let Some(at) = record.next_attempt_at {
+        let waits_until = self.attempts.get(&record.id).and_then(|attempt| attempt.waits_until);
+        if let (Some(at), None) = (record.next_attempt_at, waits_until) {
             // Our clock may have been set right since this was decided: what no back-off could have told is due now.
             let is_impossible = record.is_failing() && !storekeeper_policy::is_believable(at, now);
             self.changed(if is_impossible { now } else { at }, now);
         }
         let Some(attempt) = self.attempts.remove(&record.id) else { return };
+        if let Some(at) = waits_until {
+            self.hold_back(attempt.app, record, at, now);
+        }
         if attempt.waiters.is_empty() {
             return;
         }

@@ -304,3 +304,23 @@ async fn clocks_that_disagree_by_minutes_change_nothing_about_whose_a_key_is() {
     }
     assert!(fleet.members.iter().all(|member| member.clock.elapsed() == fleet.clock.elapsed()));
 }
+
+/// Before its last day a key can spare what a clock that is wrong by less than a day takes from it.
+#[tokio::test]
+async fn invariant_11_a_clock_hours_ahead_that_hears_nothing_of_the_store_takes_no_key_its_last_day() {
+    for (hours_ahead, hours_left) in [(2, 1), (2, 6), (12, 6), (23, 20), (50, 20)] {
+        let fleet = Fleet::of(2).await;
+        let owner = fleet.owner("ada").await;
+        let wrong = &fleet.members[owner];
+        fleet.store.set(|store| store.mood = Mood::Silent);
+        fleet.enroll(1 - owner, "ada", DAY * 30 - HOUR * hours_left).await;
+        wrong.clock.set_wrong_by(i64::from(hours_ahead) * 3600);
+        fleet.advance(MINUTE * 30).await;
+        let tried = fleet.row("ada").await.failures;
+        assert!((2..20).contains(&tried), "it is tried in vain, and not all the time: {tried} times");
+        wrong.link.cut(true);
+        fleet.store.set(|store| store.mood = Mood::Renew);
+        fleet.advance(MINUTE * 10).await;
+        assert_eq!(fleet.renewed("ada").await, 1, "{hours_ahead} hours ahead, {hours_left} left");
+    }
+}

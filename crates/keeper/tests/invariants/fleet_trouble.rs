@@ -26,9 +26,8 @@ const TROUBLE_MAX: Duration = Duration::from_secs(8 * 60);
 const TURN: Duration = Duration::from_secs(30 * 60);
 const TROUBLED: Duration = Duration::from_secs(20 * 60);
 const CLOCK_OFF_MAX: i64 = 240;
-/// A clock may be wrong by days; ahead by less than the longest back-off, a day, it puts off what fails for as long, which is
-/// little for keys that live for weeks, and more than these have.
-const DAYS_OFF: std::ops::RangeInclusive<i64> = 2..=40;
+/// For a while a clock may be wrong by minutes, hours or days.
+const FAR_OFF: [std::ops::Range<i64>; 3] = [300..3600, 3600..86_400, 86_400..40 * 86_400];
 /// Two clocks that differ by twice this in speed still leave the margin of a lease.
 const DRIFT_MAX: f64 = 0.02;
 const KEYS_MAX: usize = 120;
@@ -41,7 +40,8 @@ enum Trouble {
     StoreCutOff(NodeId),
     StoreUnheard(NodeId),
     HearsLate(NodeId),
-    ClockDaysOff(NodeId, i64),
+    /// By so many seconds.
+    ClockFarOff(NodeId, i64),
     StoreIsSilent,
     StoreIsBusy,
     StoreLies,
@@ -53,14 +53,14 @@ impl Trouble {
     const fn node(&self) -> Option<NodeId> {
         match self {
             Self::CutOff(node) | Self::UnheardByItself(node) | Self::StoreCutOff(node) => Some(*node),
-            Self::StoreUnheard(node) | Self::HearsLate(node) | Self::ClockDaysOff(node, _) => Some(*node),
+            Self::StoreUnheard(node) | Self::HearsLate(node) | Self::ClockFarOff(node, _) => Some(*node),
             Self::StoreIsSilent | Self::StoreIsBusy | Self::StoreLies | Self::EntraIsDown => None,
         }
     }
 
     /// Whether its node can be handed a key.
     const fn lets_enroll(&self) -> bool {
-        !matches!(self, Self::CutOff(_) | Self::UnheardByItself(_) | Self::ClockDaysOff(..))
+        !matches!(self, Self::CutOff(_) | Self::UnheardByItself(_) | Self::ClockFarOff(..))
     }
 }
 
@@ -160,8 +160,7 @@ impl Hours {
             8..12 => Trouble::StoreCutOff(node),
             12..14 => Trouble::StoreUnheard(node),
             14..18 => Trouble::HearsLate(node),
-            18 => Trouble::ClockDaysOff(node, self.random.random_range(DAYS_OFF)),
-            19 => Trouble::ClockDaysOff(node, -self.random.random_range(DAYS_OFF)),
+            18..20 => Trouble::ClockFarOff(node, self.far_off()),
             20..22 => Trouble::StoreIsSilent,
             22..24 => Trouble::StoreIsBusy,
             24 => Trouble::StoreLies,
@@ -177,6 +176,12 @@ impl Hours {
         let until = self.fleet.clock.now() + TROUBLE_MAX.mul_f64(self.random.random_range(0.01..1.0));
         self.troubles.push((until, trouble));
         self.apply();
+    }
+
+    fn far_off(&mut self) -> i64 {
+        let range = FAR_OFF[self.random.random_range(0..FAR_OFF.len())].clone();
+        let seconds = self.random.random_range(range);
+        if self.random.random() { seconds } else { -seconds }
     }
 
     /// One dies in the midst of whatever it does, and another one comes.
@@ -218,12 +223,12 @@ impl Hours {
                 (false, false) => Way::Open,
             });
             member.hear_late_by(if is(Trouble::HearsLate(node)) { SECOND * 25 } else { Duration::ZERO });
-            let days = self.troubles.iter().find_map(|(_, one)| match one {
-                Trouble::ClockDaysOff(off, days) if *off == node => Some(*days),
+            let far_off = self.troubles.iter().find_map(|(_, one)| match one {
+                Trouble::ClockFarOff(off, seconds) if *off == node => Some(*seconds),
                 _ => None,
             });
             let skew = self.skews.get(&node).copied().unwrap_or(0);
-            member.clock.set_wrong_by(skew + days.unwrap_or(0) * 86_400);
+            member.clock.set_wrong_by(skew + far_off.unwrap_or(0));
         }
         self.fleet.store.set(|store| {
             store.mood = if is(Trouble::StoreIsSilent) {

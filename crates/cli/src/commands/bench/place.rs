@@ -1,14 +1,14 @@
 //! `Place`: where a bench keeps its keyring: in a temporary directory, or where it was told to, in a file or a database
 //! of this machine that is the bench's own.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 use storekeeper_keyring::Keyring;
 use storekeeper_keyring::seal::MasterKey;
-use storekeeper_keyring_postgres::{scratch, scratch_bytes};
+use storekeeper_keyring_postgres::{scratch, scratch_bytes, scratch_read};
 use tempfile::TempDir;
 
 use super::failure;
@@ -117,6 +117,21 @@ impl Files {
                 Ok(["", "-wal"].map(size).iter().sum())
             }
             KeyringUrl::Postgres(_) => scratch_bytes(&self.url).await.map_err(failure),
+        }
+    }
+
+    /// Reads it from end to end, so that as much of it lies in memory as the machine has room for: some give back what was
+    /// not touched for minutes, and filling it took minutes.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) async fn bring_into_memory(&self) -> Result<(), CommandError> {
+        match KeyringUrl::parse(&self.url, Path::new("")).map_err(failure)? {
+            KeyringUrl::Sqlite(path) => {
+                let read = fs::File::open(path).and_then(|mut file| io::copy(&mut file, &mut io::sink()));
+                read.map(drop).map_err(failure)
+            }
+            KeyringUrl::Postgres(_) => scratch_read(&self.url).await.map_err(failure),
         }
     }
 

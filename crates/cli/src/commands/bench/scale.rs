@@ -113,6 +113,7 @@ async fn measure(files: &Files, keys: u64, cores: &Cores) -> Result<Size, Comman
     if scanned.found < FIRST_DUE.min(usize::try_from(due).unwrap_or(usize::MAX)) {
         return Err(failure("not everything that is due was found"));
     }
+    files.bring_into_memory().await?;
     let drained = drain(files, due, cores)?;
     let (start_micros, read, usage) = read(files, keys, cores, &clock)?;
     Ok(Size {
