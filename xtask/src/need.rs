@@ -42,6 +42,13 @@ const NEEDS: &[Need] = &[
         advice: "install curl",
     },
     Need {
+        name: "kill",
+        purpose: "ends and halts the processes that are tested",
+        probe: &["kill", "-L"],
+        package: "procps",
+        advice: "install a program of that name: a shell's own is not enough",
+    },
+    Need {
         name: "strace",
         purpose: "shows that no answer leaves before its row is on disk",
         probe: &["strace", "-f", "-o", "/dev/null", "true"],
