@@ -10,6 +10,7 @@ use storekeeper_keyring::{
 use storekeeper_model::{AppName, KeyId, Timestamp, UserName};
 
 use crate::database::Database;
+use crate::finder::Finder;
 use crate::target::Target;
 use crate::writer::{Request, Writer};
 use crate::{Options, apps, count, distribution, due, find, page, schema, witness};
@@ -27,6 +28,7 @@ pub struct PostgresKeyring {
     database: Database,
     /// For beats and leases: they must not wait behind anything else.
     pub(crate) shared: Database,
+    finder: Finder,
     writer: Writer,
 }
 
@@ -57,7 +59,8 @@ impl PostgresKeyring {
         let writes_max = if spread.is_some() { SPREAD_GROUP_MAX } else { usize::MAX };
         let writer = Writer::start(&database, options.group_max.min(writes_max));
         let shared = Database::new(&target, &options.for_leases(), spread)?;
-        Ok(Self { database, shared, writer })
+        let finder = Finder::start(&database);
+        Ok(Self { database, shared, finder, writer })
     }
 
     /// Leads a question to where the connections live.
@@ -72,8 +75,7 @@ impl PostgresKeyring {
 
 impl Keyring for PostgresKeyring {
     fn find<'a>(&'a self, ids: &'a [KeyId]) -> BoxFuture<'a, Result<Vec<Option<Record>>, KeyringError>> {
-        let ids = ids.to_vec();
-        self.ask(|database| async move { find::find(&database, &ids).await })
+        self.finder.find(ids.to_vec()).boxed()
     }
 
     fn of_user<'a>(&'a self, app: &'a AppName, user: &'a UserName) -> BoxFuture<'a, Result<Vec<Record>, KeyringError>> {

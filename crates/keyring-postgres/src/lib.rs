@@ -11,6 +11,7 @@ mod distribution;
 mod due;
 mod error;
 mod find;
+mod finder;
 mod keyring;
 mod lease;
 mod names;

@@ -25,8 +25,8 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// The server gives up a statement that takes longer, and we give up the server a little later.
     pub statement_timeout: Duration,
-    /// Rows that are asked for by their ids are given up after this time, the wait for a connection included: whoever hands
-    /// out keys has them from memory, and somebody waits.
+    /// A question for rows by their ids is given up after this time, the wait for a connection included: whoever hands out
+    /// keys has them from memory, and somebody waits. So may others do, for their turn, as long again.
     pub find_timeout: Duration,
     /// Where the user's password comes from; `None`: from the URL.
     pub passwords: Option<Arc<dyn Passwords>>,

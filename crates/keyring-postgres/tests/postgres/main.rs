@@ -9,6 +9,7 @@ mod conformance;
 mod crash;
 mod database;
 mod distribution;
+mod find;
 mod open;
 mod scratch;
 mod statements;
