@@ -7,6 +7,8 @@ use futures_util::future::BoxFuture;
 use crate::{Advice, PreparedRequest, RawAnswer, StopReason};
 
 #[cfg(feature = "transport")]
+mod connections;
+#[cfg(feature = "transport")]
 pub mod http;
 
 /// Sends a prepared request and brings back the answer, whatever its status.

@@ -4,11 +4,13 @@
 mod common;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{KeySpec, answer, now, ticket};
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -175,6 +177,60 @@ async fn a_request_arrives_as_prepared_and_connections_are_used_again() {
     }
     assert_eq!(server.connections.load(Ordering::SeqCst), 1);
     assert_eq!(server.requests.load(Ordering::SeqCst), 10);
+}
+
+/// A server that ends a connection after its answer without having said so.
+#[tokio::test]
+async fn a_connection_that_the_other_side_has_ended_is_not_used_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let (ended, mut has_ended) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            assert!(tcp.read(&mut request).await.unwrap() > 0);
+            tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+            drop(tcp);
+            ended.send(()).unwrap();
+        }
+    });
+    let elsewhere = Server::start(None, |_| json(String::new())).await;
+    let transport = transport();
+    for _ in 0..5 {
+        let answer = transport.send(request(&url), LIMIT).await.unwrap();
+        assert_eq!(answer.body, "ok");
+        has_ended.recv().await.unwrap();
+        // What has arrived on the first connection is seen at the latest while another one is waited for.
+        transport.send(request(&elsewhere.url("http")), LIMIT).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_host_is_named_with_its_port_unless_that_is_the_usual_one() {
+    let server = Server::start(None, |request| {
+        let host = request.headers()["host"].to_str().unwrap().to_owned();
+        json(host)
+    })
+    .await;
+    let transport = transport();
+    let answer = transport.send(request(&server.url("http")), LIMIT).await.unwrap();
+    assert_eq!(answer.body, server.at.to_string());
+}
+
+/// An answer that nobody waits for any more must not be taken for that to the next request.
+#[tokio::test]
+async fn a_connection_is_closed_when_its_exchange_is_given_up() {
+    let server = Server::start(None, |_| json(String::new())).await;
+    let transport = transport();
+    let url = server.url("http");
+    transport.send(request(&url), LIMIT).await.unwrap();
+    {
+        let mut given_up = pin!(transport.send(request(&url), LIMIT));
+        // Sent, and dropped before the answer is read.
+        assert!(given_up.as_mut().now_or_never().is_none());
+    }
+    transport.send(request(&url), LIMIT).await.unwrap();
+    assert_eq!(server.connections.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]

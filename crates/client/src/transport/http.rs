@@ -10,20 +10,19 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls_platform_verifier::Verifier;
 
+use super::connections::{Connections, Failure, Limits};
 use crate::endpoint::{is_localhost, is_safe};
 use crate::scrub::scrubbed_line;
 use crate::{PreparedRequest, RawAnswer, Transport, TransportError};
@@ -38,7 +37,7 @@ use crate::{PreparedRequest, RawAnswer, Transport, TransportError};
 /// ```
 #[derive(Debug, Clone)]
 pub struct HttpTransport {
-    client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
+    connections: Arc<Connections>,
 }
 
 /// How connections are made and kept.
@@ -125,23 +124,63 @@ impl HttpTransport {
         tcp.set_keepalive(Some(Duration::from_secs(30)));
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(options.idle_limit)
-            .pool_max_idle_per_host(options.idle_connections_max)
-            .http1_max_buf_size(RawAnswer::BYTES_MAX)
-            .build(connector);
-        Self { client }
+        let limits = Limits {
+            idle_max: options.idle_connections_max,
+            idle_limit: options.idle_limit,
+            buffer_bytes_max: RawAnswer::BYTES_MAX,
+        };
+        Self { connections: Arc::new(Connections::new(connector, limits)) }
     }
 
     async fn exchange(&self, request: PreparedRequest) -> Result<RawAnswer, TransportError> {
-        let mut outgoing = Request::new(Full::new(request.body.expose().clone()));
-        *outgoing.method_mut() = request.method;
-        *outgoing.uri_mut() = request.url;
-        *outgoing.headers_mut() = request.headers;
-        let answer = self.client.request(outgoing).await.map_err(|error| classify(&error, error.is_connect()))?;
-        read(answer).await
+        let url = request.url.clone();
+        let mut outgoing = outgoing(request)?;
+        loop {
+            let kept = self.connections.take(&url);
+            let was_used = kept.is_some();
+            let mut connection = match kept {
+                Some(connection) => connection,
+                None => self.connections.connect(&url).await.map_err(|error| classify(&*error, true))?,
+            };
+            match connection.exchange(outgoing, read).await {
+                Ok(answer) => {
+                    if answer.is_ok() {
+                        self.connections.keep(&url, connection);
+                    }
+                    return answer;
+                }
+                // The other side had ended it while nobody used it, and has seen nothing of this request.
+                Err(Failure::NotSent(unsent)) if was_used => outgoing = *unsent,
+                Err(Failure::NotSent(_)) => return Err(closed()),
+                Err(Failure::Broken(error)) => return Err(classify(&error, false)),
+            }
+        }
     }
+}
+
+/// The request as it is written to a connection with its host: with a path alone, and the host beside it.
+fn outgoing(request: PreparedRequest) -> Result<Request<Full<Bytes>>, TransportError> {
+    let malformed = |_| TransportError::Malformed { reason: String::from("the URL names no host") };
+    let host = HeaderValue::from_str(host(&request.url)).map_err(malformed)?;
+    let mut outgoing = Request::new(Full::new(request.body.expose().clone()));
+    *outgoing.method_mut() = request.method;
+    *outgoing.uri_mut() = request.url.into_parts().path_and_query.map_or_else(Uri::default, Uri::from);
+    *outgoing.headers_mut() = request.headers;
+    outgoing.headers_mut().insert(header::HOST, host);
+    Ok(outgoing)
+}
+
+/// The host and, unless it is the scheme's own, the port.
+fn host(url: &Uri) -> &str {
+    let own = if url.scheme_str() == Some("http") { 80 } else { 443 };
+    match url.port_u16() {
+        Some(port) if port != own => url.authority().map_or("", |authority| authority.as_str()),
+        _ => url.host().unwrap_or_default(),
+    }
+}
+
+fn closed() -> TransportError {
+    TransportError::Reset { reason: String::from("the other side closed the connection before it had a request") }
 }
 
 impl Transport for HttpTransport {
@@ -234,11 +273,11 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)
 
 /// Resolves names, but never asks the network for `localhost`: plain http is allowed to it, so it has to be this machine.
 #[derive(Debug, Clone)]
-struct Resolver;
+pub(super) struct Resolver;
 
 #[derive(Debug, thiserror::Error)]
 #[error("no address")]
-struct ResolveError(#[source] io::Error);
+pub(super) struct ResolveError(#[source] io::Error);
 
 impl tower_service::Service<Name> for Resolver {
     type Response = std::vec::IntoIter<SocketAddr>;
@@ -265,6 +304,16 @@ impl tower_service::Service<Name> for Resolver {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_usual_port_is_not_named() {
+        let check = |url: &'static str, expected| assert_eq!(host(&Uri::from_static(url)), expected);
+        check("https://purchase.mp.microsoft.com/a", "purchase.mp.microsoft.com");
+        check("https://purchase.mp.microsoft.com:443/a", "purchase.mp.microsoft.com");
+        check("https://localhost:80/a", "localhost:80");
+        check("http://127.0.0.1:80/", "127.0.0.1");
+        check("http://[::1]:8440/", "[::1]:8440");
+    }
 
     #[test]
     fn a_name_without_an_address_is_told_from_a_host_without_a_server() {
