@@ -75,8 +75,8 @@ impl Rows {
                     Write::Put { record, .. } => self.cache.replace(record),
                     Write::Forget { id, .. } => self.cache.remove(*id),
                 },
-                Ok(Settled::Conflict) => self.cache.discard(id_of(write)),
-                Err(_) => self.cache.doubt(id_of(write)),
+                Ok(Settled::Conflict) => self.cache.discard(write.id()),
+                Err(_) => self.cache.doubt(write.id()),
             }
         }
         settled
@@ -101,13 +101,6 @@ impl Keyring for Rows {
             Ok(())
         }
         .boxed()
-    }
-}
-
-fn id_of(write: &Write) -> KeyId {
-    match write {
-        Write::Put { record, .. } => record.id,
-        Write::Forget { id, .. } => *id,
     }
 }
 

@@ -1,46 +1,63 @@
 //! `Backlog`: when far more is due than is asked for, the order of risk is kept from one call to the next, so that
 //! draining a backlog costs what is taken from it, not what is left.
 //!
-//! What is kept can only be out of date in two ways. A row may have been written since, and then either is no longer
+//! What is kept can only be out of date in three ways. A row may have been written since, and then either is no longer
 //! due, which reading it shows, or is due earlier than it was, which the writer tells. And time has gone on: what became
-//! due by that is found along the index between the two instants.
+//! due by that is found along the index between the two instants. And rows that were all far from expiring may no longer
+//! be, so that the order is made anew after an hour.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use storekeeper_model::KeyId;
+use storekeeper_keyring::Risk;
+use storekeeper_model::{KeyId, Timestamp};
 
-/// A row in the order of risk: unusable times come first, then the soonest `exp`.
+/// How long an order is kept, in milliseconds.
+const KEPT_MAX: i64 = 3_600_000;
+
+/// A row's place in the order of risk; rows of one risk come as they lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Risk {
-    /// `exp`, where it is usable.
-    pub(crate) expires_at: Option<i64>,
+pub(crate) struct Rank {
+    risk: Risk,
     /// The row's place in the table.
     pub(crate) place: i64,
+}
+
+/// What is known of a ranked row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    /// `exp`, where it is usable.
+    pub(crate) expires_at: Option<i64>,
+    /// Its id, once it was read.
+    pub(crate) id: Option<KeyId>,
 }
 
 /// The first of all due rows in the order of risk.
 #[derive(Debug)]
 pub(crate) struct Ranked {
+    /// Ranked for whoever asks until this instant.
+    holds_until: i64,
     /// What is due before this instant is ranked.
     from: i64,
     /// Apps and kinds that were left out.
     blocked: Vec<(i64, i64)>,
-    rows: BTreeMap<Risk, Option<KeyId>>,
-    /// Rows of this risk and greater ones are not ranked; `None`: all rows are.
-    cut: Option<Risk>,
+    rows: BTreeMap<Rank, Seen>,
+    /// Rows of this rank and later ones are not ranked; `None`: all rows are.
+    cut: Option<Rank>,
     rows_max: usize,
     early: u64,
 }
 
 impl Ranked {
-    /// Ranks a row, unless it comes behind those that are kept, or is blocked.
-    pub(crate) fn add(&mut self, risk: Risk, app_and_kind: (i64, i64)) {
-        if self.cut.is_some_and(|cut| risk >= cut) || self.blocked.contains(&app_and_kind) {
+    /// Ranks the row at a place, unless it comes behind those that are kept, or is blocked.
+    pub(crate) fn add(&mut self, place: i64, expires_at: Option<i64>, app_and_kind: (i64, i64)) {
+        let until = Timestamp::from_millis(self.holds_until);
+        let rank = Rank { risk: Risk::of(expires_at.map(Timestamp::from_millis), until), place };
+        if self.cut.is_some_and(|cut| rank >= cut) || self.blocked.contains(&app_and_kind) {
             return;
         }
-        self.rows.entry(risk).or_insert(None);
+        self.rows.entry(rank).or_insert(Seen { expires_at, id: None });
         if self.rows.len() > self.rows_max
             && let Some((last, _)) = self.rows.pop_last()
         {
@@ -53,15 +70,15 @@ impl Ranked {
         std::mem::replace(&mut self.from, until.saturating_add(1))
     }
 
-    /// The ranked rows in order, each with its id once that is known.
-    pub(crate) fn rows(&mut self) -> impl Iterator<Item = (Risk, &mut Option<KeyId>)> {
-        self.rows.iter_mut().map(|(risk, id)| (*risk, id))
+    /// The ranked rows in order.
+    pub(crate) fn rows(&mut self) -> impl Iterator<Item = (Rank, &mut Seen)> {
+        self.rows.iter_mut().map(|(rank, seen)| (*rank, seen))
     }
 
     /// Drops rows that are no longer due.
-    pub(crate) fn remove(&mut self, gone: &[Risk]) {
-        for risk in gone {
-            self.rows.remove(risk);
+    pub(crate) fn remove(&mut self, gone: &[Rank]) {
+        for rank in gone {
+            self.rows.remove(rank);
         }
     }
 
@@ -121,13 +138,14 @@ impl Search<'_> {
     /// What was kept, if it still holds; it is up to date but for what became due since.
     pub(crate) fn kept(&mut self) -> Option<Ranked> {
         let kept = self.kept.take()?;
-        (kept.early == self.early && kept.from <= self.until.saturating_add(1) && kept.blocked == self.blocked)
-            .then_some(kept)
+        let is_of_now = kept.from <= self.until.saturating_add(1) && self.until <= kept.holds_until;
+        (kept.early == self.early && is_of_now && kept.blocked == self.blocked).then_some(kept)
     }
 
     /// An empty ranking, to be filled with all that is due.
     pub(crate) fn anew(&self) -> Ranked {
         Ranked {
+            holds_until: self.until.saturating_add(KEPT_MAX),
             from: i64::MIN,
             blocked: self.blocked.clone(),
             rows: BTreeMap::new(),

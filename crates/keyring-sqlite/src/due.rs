@@ -4,13 +4,13 @@ use rusqlite::types::ValueRef;
 use storekeeper_keyring::{Due, DueQuery, KeyringError, Record};
 use storekeeper_model::{AppName, KeyKind, Timestamp};
 
-use crate::backlog::{Backlog, Ranked, Risk};
+use crate::backlog::{Backlog, Ranked, Seen};
 use crate::error::in_use;
 use crate::find::Places;
 use crate::reader::Reader;
 use crate::row::kind_number;
 
-/// What is due, the soonest `exp` first.
+/// What is due, in the order of risk.
 pub(crate) fn due(reader: &Reader, backlog: &Backlog, query: &DueQuery) -> Result<Due, KeyringError> {
     let number = |(app, kind): &(AppName, KeyKind)| Some((reader.names.number(app)?, kind_number(*kind)));
     let blocked = query.blocked.iter().filter_map(number).collect();
@@ -59,7 +59,7 @@ fn each(reader: &Reader, sql: &str, parameters: &[i64], ranked: &mut Ranked) -> 
                 ValueRef::Null => None,
                 value => Some(value.as_i64()?),
             };
-            ranked.add(Risk { expires_at, place: row.get(0)? }, (row.get(2)?, row.get(3)?));
+            ranked.add(row.get(0)?, expires_at, (row.get(2)?, row.get(3)?));
         }
         Ok(())
     };
@@ -71,28 +71,28 @@ fn read(reader: &Reader, query: &DueQuery, ranked: &mut Ranked) -> Result<Due, K
     let mut due = Due::default();
     let mut gone = Vec::new();
     let mut places = Places::new(reader)?;
-    for (risk, id) in ranked.rows() {
+    for (rank, Seen { expires_at, id }) in ranked.rows() {
         if id.is_some_and(|id| query.except.contains(&id)) {
             continue;
         }
         let mut is_due = false;
-        let record = places.read(risk.place, |at| {
+        let record = places.read(rank.place, |at| {
             *id = Some(at.id()?);
-            is_due = at.expires_at()? == risk.expires_at && is_due_at(query, at.next_attempt_at()?);
+            is_due = at.expires_at()? == *expires_at && is_due_at(query, at.next_attempt_at()?);
             Ok(is_due && !query.except.contains(&at.id()?))
         })?;
         match record {
-            Some(record) if record.next_attempt_at > Some(query.until) && !record.is_failing() => gone.push(risk),
+            Some(record) if record.next_attempt_at > Some(query.until) && !record.is_failing() => gone.push(rank),
             Some(_) if due.records.len() == query.limit => {
                 due.more = true;
                 break;
             }
             Some(record) => {
-                reader.whereabouts.note(record.id, risk.place);
+                reader.whereabouts.note(record.id, rank.place);
                 due.records.push(record);
             }
             None if is_due => {}
-            None => gone.push(risk),
+            None => gone.push(rank),
         }
     }
     ranked.remove(&gone);

@@ -26,8 +26,10 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            group_max: 8192,
-            checkpoint_pages: 40_000,
+            // Callers who hand in thousands of rows go on with half of them while the other half is flushed.
+            group_max: 4096,
+            // 64 MiB. A longer log is copied back less often, but its pages are memory that somebody has to find first.
+            checkpoint_pages: 16_384,
             writer_cache_kib: 16 * 1024,
             reader_cache_kib: 2 * 1024,
             backlog_rows: 128 * 1024,

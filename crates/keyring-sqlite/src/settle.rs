@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use rusqlite::{CachedStatement, Connection};
 use storekeeper_keyring::{Expected, Facets, Record, Settled, Write};
-use storekeeper_model::{Identity, KeyId};
+use storekeeper_model::{AppName, Identity, KeyId};
 
 use crate::row::{Binder, counted, kind_number};
 use crate::shared::Shared;
@@ -61,6 +61,8 @@ pub(crate) struct Group<'c> {
     update: CachedStatement<'c>,
     update_at: CachedStatement<'c>,
     counts: HashMap<(i64, i64), Change>,
+    /// The app asked for last, with its number: most groups are of one app.
+    app: Option<(AppName, i64)>,
 }
 
 /// Rows in all, and those revoked, refused, unproven.
@@ -81,11 +83,27 @@ impl<'c> Group<'c> {
     pub(crate) fn new(connection: &'c Connection, shared: &'c Shared) -> rusqlite::Result<Self> {
         let prepare = |sql| connection.prepare_cached(sql);
         let [insert, update, update_at] = [prepare(INSERT)?, prepare(UPDATE)?, prepare(UPDATE_AT)?];
-        Ok(Self { connection, shared, insert, update, update_at, counts: HashMap::new() })
+        Ok(Self { connection, shared, insert, update, update_at, counts: HashMap::new(), app: None })
     }
 
-    /// Makes one write. The app of a row that is put must have its number by now.
-    pub(crate) fn settle(&mut self, write: &Write) -> rusqlite::Result<Settled> {
+    /// Makes writes; what becomes of each stands in its place. The app of a row that is put must have its number by now.
+    ///
+    /// They are made in the order in which the rows lie in the file, those of new rows in that of the index of ids, so that
+    /// a page that holds several is changed once. The writes of one row stay in their order.
+    pub(crate) fn settle(&mut self, writes: &[Write]) -> rusqlite::Result<Vec<Settled>> {
+        let mut order: Vec<usize> = (0..writes.len()).collect();
+        order.sort_by_cached_key(|at| {
+            let id = writes[*at].id();
+            (self.shared.whereabouts.place(id).unwrap_or(i64::MAX), id)
+        });
+        let mut settled = vec![Settled::Conflict; writes.len()];
+        for at in order {
+            settled[at] = self.settle_one(&writes[at])?;
+        }
+        Ok(settled)
+    }
+
+    fn settle_one(&mut self, write: &Write) -> rusqlite::Result<Settled> {
         match write {
             Write::Put { expected: Expected::Absent, record } => self.insert(record),
             Write::Put { expected: expected @ Expected::Row { facets, .. }, record } => {
@@ -160,12 +178,18 @@ impl<'c> Group<'c> {
         Ok(Settled::Done(*revision))
     }
 
-    fn app(&self, identity: &Identity) -> rusqlite::Result<i64> {
-        self.shared.names.number(&identity.app).ok_or(rusqlite::Error::QueryReturnedNoRows)
+    fn app(&mut self, identity: &Identity) -> rusqlite::Result<i64> {
+        if let Some((_, number)) = self.app.as_ref().filter(|(app, _)| *app == identity.app) {
+            return Ok(*number);
+        }
+        let number = self.shared.names.number(&identity.app).ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+        self.app = Some((identity.app.clone(), number));
+        Ok(number)
     }
 
     fn count(&mut self, identity: &Identity, changes: &[(Facets, i64)]) -> rusqlite::Result<()> {
-        let change = self.counts.entry((self.app(identity)?, kind_number(identity.kind))).or_default();
+        let app = self.app(identity)?;
+        let change = self.counts.entry((app, kind_number(identity.kind))).or_default();
         changes.iter().for_each(|(facets, sign)| change.add(*facets, *sign));
         Ok(())
     }

@@ -218,8 +218,11 @@ impl Worker {
     fn commit(&self, jobs: &[Job]) -> Result<Vec<Made>, KeyringError> {
         self.watch.check()?;
         // Numbers for the names of apps are made outside the transaction: they outlive its failure.
+        let mut last = None;
         for name in jobs.iter().flat_map(|job| job.request.apps()) {
-            self.shared.names.number_or_new(&self.connection, name)?;
+            if last.replace(name) != Some(name) {
+                self.shared.names.number_or_new(&self.connection, name)?;
+            }
         }
         self.execute("-- writer::commit\nBEGIN IMMEDIATE")?;
         let made = self.make(jobs).map_err(|error| in_use(&error))?;
@@ -234,10 +237,7 @@ impl Worker {
         let mut made = Vec::with_capacity(jobs.len());
         for job in jobs {
             made.push(match &job.request {
-                Request::Settle(writes) => {
-                    let settled = writes.iter().map(|write| group.settle(write));
-                    Made::Settled(settled.collect::<rusqlite::Result<_>>()?)
-                }
+                Request::Settle(writes) => Made::Settled(group.settle(writes)?),
                 Request::NoteUsed(used) => {
                     used.iter().try_for_each(|(id, day)| group.note_used(*id, *day))?;
                     Made::Saved

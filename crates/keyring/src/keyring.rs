@@ -42,7 +42,7 @@ impl DueQuery {
 /// What is due.
 #[derive(Debug, Clone, Default)]
 pub struct Due {
-    /// In the order of risk: the soonest `exp` first, unusable times before all.
+    /// In the order of [`Risk`](crate::Risk), at `until`.
     pub records: Vec<Record>,
     /// When the earliest row that is not yet due will be: the first next attempt after `until`. Rows of blocked apps
     /// count here, so that nobody sleeps past them.
@@ -70,6 +70,16 @@ pub enum Write {
         /// What must still stand.
         expected: Expected,
     },
+}
+
+impl Write {
+    /// Which row it concerns.
+    pub fn id(&self) -> KeyId {
+        match self {
+            Self::Put { record, .. } => record.id,
+            Self::Forget { id, .. } => *id,
+        }
+    }
 }
 
 /// What came of a write.

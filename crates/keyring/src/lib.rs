@@ -16,6 +16,7 @@ pub mod newcomer;
 pub mod pack;
 pub mod page;
 pub mod record;
+pub mod risk;
 pub mod seal;
 
 pub use buckets::Buckets;
@@ -26,4 +27,5 @@ pub use lease::{Lease, LeaseChange, Leases, Node, NodeId, Presence};
 pub use memory::MemoryKeyring;
 pub use page::{Count, Page, PageQuery};
 pub use record::{Expected, Facets, Newcomer, Record, Refused, Revision, Sealed, SealedKey, State};
+pub use risk::Risk;
 pub use seal::{LoadRootsError, MasterKey, MasterKeyError, Role, Sealer, UnsealError};

@@ -280,7 +280,7 @@ impl World {
     }
 
     fn settle(&mut self, writes: Arc<Vec<Write>>) -> Result<Event, Failure> {
-        let ids: Vec<KeyId> = writes.iter().map(id_of).collect();
+        let ids: Vec<KeyId> = writes.iter().map(Write::id).collect();
         let Ok(before) = self.keyring.find(&ids).now_or_never().expect("nothing waits") else {
             return Ok(Event::SettleFailed(writes));
         };
@@ -400,13 +400,6 @@ impl World {
 /// Where certificates rotate, an old key may have been signed by one that is no longer accepted.
 fn is_excused(record: &Record, profile: Profile, now: Timestamp) -> bool {
     profile == Profile::GameDocs && record.key.lifetime.issued_at() + CERTIFICATE_LIFE <= now
-}
-
-fn id_of(write: &Write) -> KeyId {
-    match write {
-        Write::Put { record, .. } => record.id,
-        Write::Forget { id, .. } => *id,
-    }
 }
 
 fn span_of(op: Op) -> Option<Duration> {
