@@ -83,6 +83,17 @@ pub const DUE_WAITING: Statement = "-- due::waiting
         AND app * 2 + kind <> ALL ($5::integer[]) AND ($7::bytea IS NULL OR get_bit($7::bytea, bucket) = 1)
     ORDER BY expires_at NULLS FIRST, id LIMIT $6";
 
+/// All that is due by an instant, whole and in no order, if that is less than a limit: one walk and one answer.
+pub const DUE_FEW: Statement = concat!(
+    "-- due::few
+    SELECT ",
+    columns!(),
+    " FROM key
+    WHERE bucket BETWEEN $1 AND $2 AND next_attempt_at >> 14 BETWEEN 0 AND $3::bigint >> 14 AND next_attempt_at <= $3
+        AND app * 2 + kind <> ALL ($4::integer[]) AND ($6::bytea IS NULL OR get_bit($6::bytea, bucket) = 1)
+    LIMIT $5"
+);
+
 /// The first of what a wrong clock has sent too far away.
 pub const DUE_IMPOSSIBLE: Statement = "-- due::impossible
     SELECT id, expires_at FROM key
@@ -411,6 +422,7 @@ pub const ALL: &[Statement] = &[
     FIND_SPREAD,
     FIND_OF_USER,
     DUE_WAITING,
+    DUE_FEW,
     DUE_IMPOSSIBLE,
     DUE_NEXT,
     WITNESSES,

@@ -1,4 +1,5 @@
-//! Finding what is due: indexes in the order of time tell which rows, sorted by risk, and then those are read.
+//! Finding what is due. Most of the time that is little, and is read in one go. Of a backlog, indexes in the order of time
+//! tell which rows, sorted by risk, and then the first of those are read.
 
 use std::collections::HashMap;
 
@@ -8,11 +9,11 @@ use storekeeper_model::{KeyId, Timestamp};
 use tokio_postgres::Row;
 
 use crate::backlog::{Ranked, Risk, app_and_kind, still_holds};
-use crate::catalogue::{DUE_IMPOSSIBLE, DUE_NEXT, DUE_WAITING, Statement};
+use crate::catalogue::{DUE_FEW, DUE_IMPOSSIBLE, DUE_NEXT, DUE_WAITING, Statement};
 use crate::database::{Database, Parameters};
 use crate::error::Fault;
 use crate::find;
-use crate::row::{BUCKETS, id, instant, kind_number};
+use crate::row::{BUCKETS, decode_all, id, instant, kind_number};
 
 /// What is due, the soonest `exp` first.
 pub(crate) async fn due(database: &Database, query: &DueQuery) -> Result<Due, Fault> {
@@ -29,10 +30,13 @@ pub(crate) async fn due(database: &Database, query: &DueQuery) -> Result<Due, Fa
             return Ok(Due { next_due_at, ..due });
         }
     }
+    let (few, impossible, next_due_at) = try_join3(asked.few(), asked.impossible(), asked.next_due_at()).await?;
+    if let Some(mut records) = few.filter(|_| impossible.is_empty()) {
+        records.sort_unstable_by_key(|record| (record.key.lifetime.expires_at(), record.id));
+        return Ok(Due { records, next_due_at, more: false });
+    }
     let mut ranked = search.anew(query, &asked.blocked);
-    let all = asked.waiting(Timestamp::from_millis(i64::MIN));
-    let (waiting, impossible, next_due_at) = try_join3(all, asked.impossible(), asked.next_due_at()).await?;
-    ranked.fill(waiting, asked.rows_max);
+    ranked.fill(asked.waiting(Timestamp::from_millis(i64::MIN)).await?, asked.rows_max);
     ranked.fill(impossible, asked.rows_max);
     let due = read(database, query, &mut ranked).await?;
     search.keep(ranked);
@@ -60,6 +64,26 @@ impl<'q> Asked<'q> {
         // Rows in `except` take their places in the order too, and one more tells whether there are more.
         let enough = query.limit.saturating_add(query.except.len()).saturating_add(1);
         Ok(Self { database, query, blocked, buckets, rows_max: database.backlog.rows_max().max(enough) })
+    }
+
+    /// All that is due but for what the asker has, if that fits into one answer; nothing where it would be mostly what
+    /// the asker has.
+    async fn few(&self) -> Result<Option<Vec<Record>>, Fault> {
+        let DueQuery { until, except, limit, .. } = self.query;
+        if except.len() > *limit {
+            return Ok(None);
+        }
+        let (first, last) = BUCKETS;
+        let rows_max = limit + except.len() + 1;
+        let most = i64::try_from(rows_max).unwrap_or(i64::MAX);
+        let parameters: Parameters<'_> = &[&first, &last, &until.millis(), &self.blocked, &most, &self.buckets];
+        let rows = self.database.query(DUE_FEW, parameters).await?;
+        if rows.len() == rows_max {
+            return Ok(None);
+        }
+        let mut records = decode_all(self.database, &rows).await?;
+        records.retain(|record| !except.contains(&record.id));
+        Ok(Some(records).filter(|records| records.len() <= *limit))
     }
 
     /// What became due behind an instant.

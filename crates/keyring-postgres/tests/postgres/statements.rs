@@ -176,6 +176,7 @@ fn arguments() -> HashMap<&'static str, (String, &'static str)> {
         ("find::find", (String::from("'{17,17}', array['\\x0111'::bytea, '\\x0112'::bytea]"), "key_pkey")),
         ("find::of_user", (format!("{all}, '\\x31', 1"), "key_user")),
         ("due::waiting", (format!("{all}, {}, {now}, '{{3}}', 100, null", now - day), "key_due")),
+        ("due::few", (format!("{all}, {now}, '{{3}}', 100, null"), "key_due")),
         ("due::impossible", (format!("{all}, {}, '{{3}}', 100, '\\xff'", now + 30 * day), "key_failing")),
         ("due::next", (format!("{all}, {now}, {}, '\\xff'", now + 30 * day), "key_due")),
         ("witness::witnesses", (format!("{all}, 500, 1, {now}, '\\x0111', 3"), "key_due")),
