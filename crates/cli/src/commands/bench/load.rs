@@ -78,7 +78,10 @@ impl Load {
         report(&Connected)?;
         let mut sent = 0;
         while let Some(fire) = orders.next::<Fire>().await? {
-            let _awake = self.awake.then(Awake::new);
+            let _awake = match shots.pause() {
+                _ if self.awake => Some(Awake::new()),
+                pause => pause.map(Awake::every),
+            };
             let volley = Rc::new(Volley::new(Rc::clone(&shots), &fire, sent));
             connections = volley.fire(connections).await?;
             sent = volley.next.get();

@@ -1,6 +1,7 @@
 //! `storekeeper bench part`: one process of a bench. The first line on stdin says which; answers go to stdout.
 
 use std::io::BufRead as _;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -113,6 +114,18 @@ impl Awake {
         Self(tokio::task::spawn_local(async {
             loop {
                 tokio::task::yield_now().await;
+            }
+        }))
+    }
+
+    /// Lets it look at its sockets every so often only. Where it shares the cores of what is measured, each time it wakes
+    /// costs both a switch between threads, so it had better find several answers.
+    #[expect(clippy::disallowed_methods, reason = "the load of a bench has the time of the operating system")]
+    pub(super) fn every(pause: Duration) -> Self {
+        Self(tokio::task::spawn_local(async move {
+            loop {
+                tokio::task::yield_now().await;
+                std::thread::sleep(pause);
             }
         }))
     }
