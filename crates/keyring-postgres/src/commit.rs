@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{Object, Transaction};
 use storekeeper_keyring::{Record, Settled, Write};
 use storekeeper_model::KeyId;
 
@@ -29,6 +29,14 @@ pub(crate) struct Committer {
     counted_in: i16,
 }
 
+/// How a transaction is to end, and what will have been made then.
+enum Ending {
+    /// From there on nobody knows, until the answer comes.
+    Commit(Vec<Made>),
+    /// An earlier attempt has made it.
+    RollBack(Vec<Made>),
+}
+
 /// How an attempt ended without an answer.
 struct Failure {
     fault: Fault,
@@ -39,12 +47,6 @@ struct Failure {
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
         Self { fault, in_doubt: None }
-    }
-}
-
-impl From<tokio_postgres::Error> for Failure {
-    fn from(error: tokio_postgres::Error) -> Self {
-        Fault::from(error).into()
     }
 }
 
@@ -109,65 +111,78 @@ impl Committer {
         in_doubt: Option<&[Made]>,
     ) -> Result<Vec<Made>, Failure> {
         let mut connection = self.database.connection().await?;
-        let made = self
-            .database
-            .in_time_for(plan.statements(), async {
-                let transaction = connection.transaction().await?;
-                Ok(self.in_transaction(transaction, plan, requests, in_doubt).await)
-            })
-            .await;
-        let failure = match made {
-            Ok(Ok(made)) => return Ok(made),
-            Ok(Err(failure)) => failure,
-            Err(fault) => fault.into(),
-        };
-        if failure.fault.is_lost() {
+        let made = self.on(&mut connection, plan, requests, in_doubt).await;
+        if made.as_ref().is_err_and(|failure| failure.fault.is_lost()) {
             discard(connection);
         }
-        Err(failure)
+        made
     }
 
-    async fn in_transaction(
+    async fn on(
         &self,
-        transaction: Transaction<'_>,
+        connection: &mut Object,
         plan: &Plan<'_>,
         requests: &[&Request],
         in_doubt: Option<&[Made]>,
     ) -> Result<Vec<Made>, Failure> {
+        let statements = async {
+            let transaction = connection.transaction().await?;
+            let ending = self.in_transaction(&transaction, plan, requests, in_doubt).await?;
+            Ok((transaction, ending))
+        };
+        // The time of the statements is over before they are committed: whatever comes too late after that is in doubt.
+        let (transaction, ending) = self.database.in_time_for(plan.statements(), statements).await?;
+        match ending {
+            Ending::RollBack(made) => {
+                self.database.in_time(async { Ok(transaction.rollback().await?) }).await?;
+                Ok(made)
+            }
+            Ending::Commit(made) => match self.database.in_time(async { Ok(transaction.commit().await?) }).await {
+                Ok(()) => Ok(made),
+                Err(fault) => {
+                    let in_doubt = fault.leaves_doubt().then_some(made);
+                    Err(Failure { fault, in_doubt })
+                }
+            },
+        }
+    }
+
+    /// Makes all that is to be made, up to the end of the transaction.
+    async fn in_transaction(
+        &self,
+        transaction: &Transaction<'_>,
+        plan: &Plan<'_>,
+        requests: &[&Request],
+        in_doubt: Option<&[Made]>,
+    ) -> Result<Ending, Fault> {
         if let Some(spread) = &self.database.spread {
             transaction.batch_execute(&spread.begin).await?;
         }
-        let mut settled = plan.run(&transaction, &self.database.names, self.counted_in).await?;
+        let mut settled = plan.run(transaction, &self.database.names, self.counted_in).await?;
         let used = requests.iter().flat_map(|request| request.used());
-        note_used(&transaction, used, self.database.form()).await?;
-        self.recognise(&transaction, plan, &mut settled).await?;
+        note_used(transaction, used, self.database.form()).await?;
+        self.recognise(transaction, plan, &mut settled).await?;
         let mut made = Vec::with_capacity(requests.len());
         let mut rest = settled.into_iter();
         for (place, request) in requests.iter().enumerate() {
             made.push(match request {
                 Request::Settle(writes) => Made::Settled(rest.by_ref().take(writes.len()).collect()),
                 Request::NoteUsed(_) => Made::Saved,
-                Request::SaveApp(app) => save_app(&transaction, app).await.map(|()| Made::Saved)?,
-                Request::AddRoot(root) if add_root(&transaction, root).await? => Made::Saved,
+                Request::SaveApp(app) => save_app(transaction, app).await.map(|()| Made::Saved)?,
+                Request::AddRoot(root) if add_root(transaction, root).await? => Made::Saved,
                 Request::AddRoot(root) => {
                     let was_ours = in_doubt.is_some_and(|before| matches!(before[place], Made::Saved));
-                    if was_ours && has_root(&transaction, root).await? { Made::Saved } else { Made::RootExists }
+                    if was_ours && has_root(transaction, root).await? { Made::Saved } else { Made::RootExists }
                 }
             });
         }
         if let Some(before) = in_doubt
-            && self.was_committed(&transaction, plan, before, &made).await?
+            && self.was_committed(transaction, plan, before, &made).await?
         {
             // What others wrote since may let more of it succeed now: that was not what was asked for.
-            transaction.rollback().await?;
-            return Ok(before.to_vec());
+            return Ok(Ending::RollBack(before.to_vec()));
         }
-        // From here on nobody knows, until the answer comes.
-        let committed = self.database.in_time(async { Ok(transaction.commit().await?) }).await;
-        committed.map(|()| made.clone()).map_err(|fault| {
-            let in_doubt = fault.leaves_doubt().then_some(made);
-            Failure { fault, in_doubt }
-        })
+        Ok(Ending::Commit(made))
     }
 
     /// Writes that ended in doubt before, and were asked for again, are done if they stand there to the letter.

@@ -1,100 +1,28 @@
 //! A connection that is lost in the very commit: whether it was made is found out, and no effect is doubled or denied.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Duration;
 
 use storekeeper_keyring::conformance::Rows;
 use storekeeper_keyring::{Expected, Keyring, KeyringError, Record, Settled, WrappedRoot, Write};
-use storekeeper_keyring_postgres::{PostgresKeyring, migrate};
+use storekeeper_keyring_postgres::{Options, PostgresKeyring, migrate};
 use storekeeper_model::Timestamp;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 
 use crate::cluster::Cluster;
 use crate::database::{empty_database, execute, runtime};
-
-const PASS: u8 = 0;
-/// The server commits; its answer is lost.
-const LOSE_ANSWER: u8 = 1;
-/// The server never hears of the commit.
-const LOSE_COMMIT: u8 = 2;
-/// The connection is cut before the transaction has come so far.
-const CUT_BEFORE: u8 = 3;
-
-/// Stands between keyring and server, and does harm once when told to.
-struct Proxy {
-    address: SocketAddr,
-    harm: Arc<AtomicU8>,
-    is_away: Arc<AtomicBool>,
-}
-
-impl Proxy {
-    async fn start(server: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (harm, is_away) = (Arc::new(AtomicU8::new(PASS)), Arc::new(AtomicBool::new(false)));
-        let (theirs, away) = (Arc::clone(&harm), Arc::clone(&is_away));
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                if !away.load(Ordering::SeqCst) {
-                    tokio::spawn(pass(client, server, Arc::clone(&theirs)));
-                }
-            }
-        });
-        Self { address, harm, is_away }
-    }
-
-    fn harm(&self, harm: u8) {
-        self.harm.store(harm, Ordering::SeqCst);
-    }
-
-    fn is_harmless(&self) -> bool {
-        self.harm.load(Ordering::SeqCst) == PASS
-    }
-}
-
-async fn pass(mut client: TcpStream, server: u16, harm: Arc<AtomicU8>) {
-    let mut server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
-    let (mut asked, mut answered) = (vec![0; 1 << 16], vec![0; 1 << 16]);
-    loop {
-        tokio::select! {
-            read = client.read(&mut asked) => {
-                let Ok(length @ 1..) = read else { return };
-                let commits = asked[..length].windows(7).any(|bytes| bytes == b"COMMIT\0");
-                let begins = asked[..length].windows(5).any(|bytes| bytes == b"START" || bytes == b"BEGIN");
-                let planned = harm.load(Ordering::SeqCst);
-                if planned == CUT_BEFORE && begins {
-                    harm.store(PASS, Ordering::SeqCst);
-                    return;
-                }
-                if commits && (planned == LOSE_ANSWER || planned == LOSE_COMMIT) {
-                    harm.store(PASS, Ordering::SeqCst);
-                    if planned == LOSE_ANSWER {
-                        server.write_all(&asked[..length]).await.unwrap();
-                        assert!(server.read(&mut answered).await.unwrap() > 0, "the server has committed");
-                    }
-                    return;
-                }
-                server.write_all(&asked[..length]).await.unwrap();
-            }
-            read = server.read(&mut answered) => {
-                let Ok(length @ 1..) = read else { return };
-                if client.write_all(&answered[..length]).await.is_err() {
-                    return;
-                }
-            }
-        }
-    }
-}
+use crate::proxy::{CUT_BEFORE, LOSE_ANSWER, LOSE_COMMIT, Proxy, WITHHOLD_ANSWER};
 
 /// A keyring behind a proxy, and one beside it.
 async fn both() -> (Proxy, PostgresKeyring, PostgresKeyring, String) {
+    both_with(&Options::default()).await
+}
+
+async fn both_with(options: &Options) -> (Proxy, PostgresKeyring, PostgresKeyring, String) {
     let url = empty_database(Cluster::shared()).await;
     migrate(&url).await.unwrap();
     let proxy = Proxy::start(Cluster::shared().port()).await;
-    let through = url.replace(&format!(":{}/", Cluster::shared().port()), &format!(":{}/", proxy.address.port()));
-    let behind = PostgresKeyring::open(&through).await.unwrap();
+    let through = url.replace(&format!(":{}/", Cluster::shared().port()), &format!(":{}/", proxy.port()));
+    let behind = PostgresKeyring::open_with(&through, options).await.unwrap();
     (proxy, behind, PostgresKeyring::open(&url).await.unwrap(), url)
 }
 
@@ -170,11 +98,10 @@ fn what_was_committed_before_a_long_outage_is_recognised_when_it_is_asked_for_ag
             // The app's number comes before the transaction, and has to be there.
             settle(&behind, vec![new(&Rows::new(2).usual("z"))]).await.unwrap();
             proxy.harm(harm);
-            proxy.is_away.store(true, Ordering::SeqCst);
-            // Only connections that are made from now on are turned away; the open one ends in the commit.
+            proxy.turn_away(true);
             let error = settle_through_outage(&proxy, &behind, &record).await;
             assert!(matches!(error, KeyringError::Unavailable(_)), "{error}");
-            proxy.is_away.store(false, Ordering::SeqCst);
+            proxy.turn_away(false);
             assert_eq!(settle(&behind, vec![new(&record)]).await.unwrap(), [Settled::Done(record.revision)]);
             assert_eq!(active(&beside).await, 2);
             // It is remembered for as long as there was doubt.
@@ -187,6 +114,30 @@ async fn settle_through_outage(proxy: &Proxy, behind: &PostgresKeyring, record: 
     let error = settle(behind, vec![new(record)]).await.expect_err("nobody can tell");
     assert!(proxy.is_harmless(), "the connection was lost in the commit");
     error
+}
+
+#[test]
+fn a_commit_that_is_not_answered_is_in_doubt_however_long_its_statements_took() {
+    runtime().block_on(async {
+        let limit = Duration::from_secs(1);
+        let options = Options { statement_timeout: limit, ..Options::default() };
+        let (proxy, behind, beside, url) = both_with(&options).await;
+        settle(&behind, vec![new(&Rows::new(2).usual("z"))]).await.unwrap();
+        execute(
+            &url,
+            "CREATE FUNCTION take_long() RETURNS trigger LANGUAGE plpgsql AS
+                 'BEGIN PERFORM pg_sleep(0.4); RETURN NULL; END';
+             CREATE TRIGGER long AFTER INSERT ON key FOR EACH STATEMENT EXECUTE FUNCTION take_long()",
+        )
+        .await;
+        let record = Rows::new(1).usual("a");
+        proxy.harm(WITHHOLD_ANSWER);
+        let error = settle(&behind, vec![new(&record)]).await.expect_err("nobody can tell");
+        assert!(proxy.is_harmless() && matches!(error, KeyringError::Unavailable(_)), "{error}");
+        assert_eq!(beside.find(&[record.id]).await.unwrap(), [Some(record.clone())]);
+        assert_eq!(settle(&behind, vec![new(&record)]).await.unwrap(), [Settled::Done(record.revision)]);
+        assert_eq!(active(&beside).await, 2);
+    });
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod database;
 mod distribution;
 mod find;
 mod open;
+mod proxy;
 mod scratch;
 mod statements;
 mod tls;
