@@ -150,6 +150,12 @@ fn what_is_in_the_way_is_one_line_with_its_exit_code() {
         5,
         &["cannot be reached", "host and port"],
     );
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("postgres://keeper:hunter2@{}/d?connect_timeout=1", silent.local_addr().unwrap());
+    one_line(with(silent.clone()), 5, &["does not answer", "check that it runs"]);
+    scene.secret("admin.url", &silent);
+    one_line(scene.migrate(), 5, &["does not answer", "check that it runs"]);
+    scene.secret("admin.url", &Cluster::shared().url(SUPERUSER, &scene.database));
     one_line(with(format!("postgres://keeper:hunter2x@127.0.0.1:{port}/d")), 2, &["refuses the user keeper"]);
     one_line(with(format!("postgres://keeper@127.0.0.1:{port}/d")), 2, &["wants a password"]);
     one_line(with(Cluster::shared().url(KEEPER, "nowhere")), 2, &["no database nowhere", "create it"]);

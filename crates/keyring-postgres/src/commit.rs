@@ -8,7 +8,7 @@ use storekeeper_keyring::{Record, Settled, Write};
 use storekeeper_model::KeyId;
 
 use crate::apps::{add_root, has_root, save_app};
-use crate::database::{Database, discard};
+use crate::database::Database;
 use crate::error::Fault;
 use crate::find::asked;
 use crate::row::decode_all;
@@ -76,9 +76,10 @@ impl Committer {
                 }
                 Err(failure) => {
                     in_doubt = failure.in_doubt.or(in_doubt);
-                    last = failure.fault;
-                    let may_do_better = last.is_contended() || last.is_lost() && !matches!(last, Fault::Late);
-                    if !may_do_better {
+                    let before = std::mem::replace(&mut last, failure.fault);
+                    // Another connection was to lead to another database, and has not.
+                    let is_final = matches!(last, Fault::Late) || last.is_read_only() && before.is_read_only();
+                    if is_final || !last.is_contended() && !last.is_lost() {
                         break;
                     }
                     tracing::debug!(fault = %last, "transaction is made again");
@@ -111,10 +112,9 @@ impl Committer {
         in_doubt: Option<&[Made]>,
     ) -> Result<Vec<Made>, Failure> {
         let mut connection = self.database.connection().await?;
+        let answered = self.database.answered();
         let made = self.on(&mut connection, plan, requests, in_doubt).await;
-        if made.as_ref().is_err_and(|failure| failure.fault.is_lost()) {
-            discard(connection);
-        }
+        self.database.part_with(connection, answered, made.as_ref().err().map(|failure| &failure.fault));
         made
     }
 

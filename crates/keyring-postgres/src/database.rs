@@ -2,9 +2,10 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Transaction};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Transaction};
 use futures_util::TryStreamExt as _;
 use futures_util::stream::FuturesOrdered;
 use storekeeper_keyring::KeyringError;
@@ -16,8 +17,8 @@ use crate::backlog::Backlog;
 use crate::catalogue::{SESSION, SESSION_SPREAD, Statement};
 use crate::distribution::Spread;
 use crate::error::Fault;
+use crate::hosts::Hosts;
 use crate::names::Names;
-use crate::password::Connector;
 use crate::target::Target;
 
 /// What a statement about given rows spans.
@@ -44,9 +45,6 @@ pub(crate) const PIPELINED_MAX: usize = 256;
 /// How long one of many small statements may take on a slow day.
 const STATEMENT_TIME: Duration = Duration::from_millis(20);
 
-/// How much later than the server we give up.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// Shared by all that speak to the database.
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
@@ -57,6 +55,8 @@ pub(crate) struct Database {
     pub(crate) backlog: Arc<Backlog>,
     /// How the tables are spread over several nodes, if they are.
     pub(crate) spread: Option<Spread>,
+    hosts: Arc<Hosts>,
+    answers: Arc<AtomicU64>,
     runtime: tokio::runtime::Handle,
     answer_within: Duration,
     find_within: Duration,
@@ -66,31 +66,25 @@ impl Database {
     /// Prepares connections; none is made yet. Everything will run on the current runtime.
     pub(crate) fn new(target: &Target, options: &Options, spread: Option<Spread>) -> Result<Self, KeyringError> {
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let connector = Connector { tls: target.tls.clone(), passwords: options.passwords.clone() };
-        let manager = Manager::from_connect(target.config.clone(), connector, recycling);
         let timeout = options.statement_timeout.as_millis();
         let besides = if spread.is_some() { format!("{SESSION_SPREAD}; ") } else { String::new() };
-        let session: Arc<str> = format!(
+        let session = format!(
             "{SESSION}; {besides}SET statement_timeout = {timeout}; SET idle_in_transaction_session_timeout = {timeout}"
-        )
-        .into();
-        let post_create = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
-            let session = session.clone();
-            Box::pin(async move { client.batch_execute(&session).await.map_err(HookError::Backend) })
-        });
+        );
+        let manager = Manager::from_connect(target.config.clone(), target.connector(options, &session), recycling);
         let pool = Pool::builder(manager)
             .max_size(options.connections.max(2))
             .runtime(Runtime::Tokio1)
-            .create_timeout(Some(options.connect_timeout + PATIENCE.min(options.connect_timeout)))
             .wait_timeout(Some(options.statement_timeout))
-            .post_create(post_create)
             .build()
             .map_err(|error| KeyringError::Unreachable(error.to_string()))?;
         let runtime = tokio::runtime::Handle::current();
-        let answer_within = options.statement_timeout + PATIENCE.min(options.statement_timeout);
+        let answer_within = options.answer_within();
         let find_within = options.find_timeout;
         let backlog = Arc::new(Backlog::new(options.backlog_rows, options.backlog_fresh));
-        Ok(Self { pool, names: Names::default(), backlog, spread, runtime, answer_within, find_within })
+        let (hosts, answers) = (Arc::clone(&target.hosts), Arc::default());
+        let names = Names::default();
+        Ok(Self { pool, names, backlog, spread, hosts, answers, runtime, answer_within, find_within })
     }
 
     /// Runs something on the runtime that the connections belong to: the caller may be on another or on none, and may
@@ -112,7 +106,11 @@ impl Database {
 
     /// A connection for one's own use.
     pub(crate) async fn connection(&self) -> Result<Object, Fault> {
-        Ok(self.pool.get().await?)
+        self.connection_within(self.answer_within).await
+    }
+
+    async fn connection_within(&self, limit: Duration) -> Result<Object, Fault> {
+        within(limit, async { Ok(self.pool.get().await?) }).await
     }
 
     /// Asks a question, and asks again when the connection turns out to be lost: questions change nothing.
@@ -140,15 +138,14 @@ impl Database {
     }
 
     async fn query_once(&self, limit: Duration, sql: Statement, parameters: Parameters<'_>) -> Result<Vec<Row>, Fault> {
-        let connection = within(limit, self.connection()).await?;
+        let connection = self.connection_within(limit).await?;
         let ask = async {
             let statement = connection.prepare_cached(sql).await?;
             Ok(connection.query(&statement, parameters).await?)
         };
+        let answered = self.answered();
         let answer = within(limit, ask).await;
-        if matches!(answer, Err(Fault::Late)) {
-            discard(connection);
-        }
+        self.part_with(connection, answered, answer.as_ref().err());
         answer
     }
 
@@ -179,11 +176,32 @@ impl Database {
             transaction.commit().await?;
             Ok(answers)
         };
+        let answered = self.answered();
         let answers = self.in_time(ask).await;
-        if matches!(answers, Err(Fault::Late)) {
-            discard(connection);
-        }
+        self.part_with(connection, answered, answers.as_ref().err());
         answers
+    }
+
+    /// How often the database has answered, for [`Database::part_with`].
+    pub(crate) fn answered(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    /// Gives a connection back after it was used, if it can be used again. So that a new one may lead to another host, the
+    /// others are given up with it when the database may only be read now, or has not answered anybody since `answered`.
+    pub(crate) fn part_with(&self, connection: Object, answered: u64, fault: Option<&Fault>) {
+        let Some(fault) = fault.filter(|fault| fault.is_lost()) else {
+            self.answers.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        drop(Object::take(connection));
+        let is_silent = matches!(fault, Fault::Late) && self.answered() == answered;
+        if fault.is_read_only() {
+            self.hosts.forget();
+        }
+        if fault.is_read_only() || is_silent {
+            self.pool.retain(|_, _| false);
+        }
     }
 
     /// Gives up a server that does not answer.
@@ -239,11 +257,6 @@ pub(crate) async fn in_turn<T, E>(asked: Vec<impl Future<Output = Result<T, E>>>
 }
 
 #[expect(clippy::disallowed_methods, reason = "a guard on a socket, like those in HTTP clients")]
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+pub(crate) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
     tokio::time::timeout(limit, work).await.unwrap_or(Err(Fault::Late))
-}
-
-/// Drops a connection in an unknown state instead of handing it to the next.
-pub(crate) fn discard(connection: Object) {
-    drop(Object::take(connection));
 }

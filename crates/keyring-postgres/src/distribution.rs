@@ -9,7 +9,7 @@ use crate::Options;
 use crate::catalogue::{self, DISTRIBUTION_BEGIN, DISTRIBUTION_FOUND, DISTRIBUTION_KNOWN, DISTRIBUTION_NODES, DURABLE};
 use crate::database::Database;
 use crate::error::Fault;
-use crate::schema::Admin;
+use crate::schema::{Admin, in_time};
 use crate::target::{Target, unreachable};
 
 /// The statements that spread the tables, for an operator to read and to run.
@@ -24,7 +24,7 @@ pub fn distribution() -> Vec<String> {
 pub async fn distributable(admin_url: &str) -> Result<(), KeyringError> {
     let target = Target::parse(admin_url, &Options::default())?;
     let admin = Admin::connect(&target).await?;
-    let checked = check(&admin.client, &target).await;
+    let checked = check_in_time(&admin.client, &target).await;
     admin.end().await;
     checked
 }
@@ -40,6 +40,10 @@ pub async fn distribute(admin_url: &str) -> Result<Vec<String>, KeyringError> {
     // A transaction that was not committed ends with its connection, and nothing of it stays.
     admin.end().await;
     spread
+}
+
+async fn check_in_time(client: &Client, target: &Target) -> Result<(), KeyringError> {
+    in_time(async { Ok(check(client, target).await) }).await.map_err(|late| target.explain(&late))?
 }
 
 async fn check(client: &Client, target: &Target) -> Result<(), KeyringError> {
@@ -66,10 +70,10 @@ async fn is_known(client: &Client) -> Result<bool, tokio_postgres::Error> {
 }
 
 async fn spread(client: &Client, target: &Target) -> Result<Vec<String>, KeyringError> {
-    check(client, target).await?;
+    check_in_time(client, target).await?;
     let explain = |error: tokio_postgres::Error| target.explain(&error.into());
     let mut tables = catalogue::REFERENCE_TABLES.iter().chain(catalogue::DISTRIBUTED_TABLES);
-    let found = found(client).await.map_err(explain)?;
+    let found = in_time(async { Ok(found(client).await?) }).await.map_err(|fault| target.explain(&fault))?;
     let by_another =
         |table: &&str| found.iter().any(|(found, by)| found == table && by.as_deref().is_some_and(|by| by != "bucket"));
     if let Some(table) = tables.find(|table| by_another(table)) {

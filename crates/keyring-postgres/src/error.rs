@@ -1,13 +1,16 @@
 //! What a fault of the database means to a user of the keyring.
 
 use std::error::Error as _;
+use std::io::ErrorKind;
 
 use deadpool_postgres::PoolError;
 use storekeeper_keyring::KeyringError;
 use tokio_postgres::error::SqlState;
 
-use crate::NoPassword;
-use crate::password;
+use crate::{NoPassword, broken};
+
+/// What a database says to whoever writes while it may only be read.
+const READ_ONLY: &str = "25006";
 
 /// What went wrong between us and the database.
 #[derive(Debug)]
@@ -16,11 +19,13 @@ pub(crate) enum Fault {
     Closed,
     /// No connection was free, or could be made, in time.
     NoConnection,
+    /// A connection could not be made: the database or the way to it said so.
+    NotConnected(tokio_postgres::Error),
     /// There is no password to make a connection with.
     NoPassword(NoPassword),
     /// The database did not answer in time.
     Late,
-    /// The database or the connection to it said so.
+    /// The database or a connection to it that was made before said so.
     Database(tokio_postgres::Error),
     /// What was read cannot be.
     Corrupt(String),
@@ -35,11 +40,7 @@ impl From<tokio_postgres::Error> for Fault {
 impl From<PoolError> for Fault {
     fn from(error: PoolError) -> Self {
         match error {
-            PoolError::Backend(error) => match password::reason(&error) {
-                Some(why) => Self::NoPassword(why.clone()),
-                None => Self::Database(error),
-            },
-            PoolError::PostCreateHook(deadpool_postgres::HookError::Backend(error)) => Self::Database(error),
+            PoolError::Backend(error) => Self::not_connected(error),
             PoolError::Closed => Self::Closed,
             PoolError::Timeout(_) | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => Self::NoConnection,
         }
@@ -47,6 +48,17 @@ impl From<PoolError> for Fault {
 }
 
 impl Fault {
+    /// Why a connection could not be made.
+    pub(crate) fn not_connected(error: tokio_postgres::Error) -> Self {
+        let broken = broken::reason(&error);
+        let password = broken.and_then(|broken| broken.get_ref()).and_then(|reason| reason.downcast_ref());
+        match password {
+            Some(why) => Self::NoPassword(NoPassword::clone(why)),
+            None if broken.is_some_and(|broken| broken.kind() == ErrorKind::TimedOut) => Self::NoConnection,
+            None => Self::NotConnected(error),
+        }
+    }
+
     /// What stands in a column cannot be.
     pub(crate) fn corrupt(what: &str) -> Self {
         Self::Corrupt(format!("a row's {what}"))
@@ -55,22 +67,28 @@ impl Fault {
     /// What the database said, if it was the database.
     pub(crate) fn state(&self) -> Option<&SqlState> {
         match self {
-            Self::Database(error) => error.code(),
+            Self::Database(error) | Self::NotConnected(error) => error.code(),
             _ => None,
         }
     }
 
-    /// Whether the connection is gone, or the server is going: another connection may do better.
+    /// Whether the connection is gone, or the server is going: another connection may do better. Where none could be made,
+    /// the next one would not be either.
     pub(crate) fn is_lost(&self) -> bool {
         match (self, self.state()) {
             (Self::Late, _) => true,
             (Self::Database(_), Some(state)) => {
                 let code = state.code();
-                code.starts_with("08") || ["57P01", "57P02", "57P03", "57P05", "25P03"].contains(&code)
+                code.starts_with("08") || ["57P01", "57P02", "57P03", "57P05", "25P03", READ_ONLY].contains(&code)
             }
             (Self::Database(error), None) => error.is_closed() || is_io(error),
             _ => false,
         }
+    }
+
+    /// Whether the database may only be read now: another one is to be written to, if there is one.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.state().is_some_and(|state| state.code() == READ_ONLY)
     }
 
     /// Whether the transaction met another one, and has to be done again.
@@ -111,7 +129,7 @@ impl std::fmt::Display for Fault {
             Self::NoConnection => f.write_str("no connection to the database in time"),
             Self::NoPassword(why) => write!(f, "no password for the database: {why}"),
             Self::Late => f.write_str("the database did not answer in time"),
-            Self::Database(error) => f.write_str(&one_line(error)),
+            Self::Database(error) | Self::NotConnected(error) => f.write_str(&one_line(error)),
             Self::Corrupt(what) => f.write_str(what),
         }
     }

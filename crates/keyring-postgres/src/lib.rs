@@ -3,8 +3,10 @@
 mod address;
 mod apps;
 mod backlog;
+mod broken;
 pub mod catalogue;
 mod commit;
+mod connector;
 mod count;
 mod database;
 mod distribution;
@@ -12,6 +14,7 @@ mod due;
 mod error;
 mod find;
 mod finder;
+mod hosts;
 mod keyring;
 mod lease;
 mod names;

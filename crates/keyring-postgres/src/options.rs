@@ -9,6 +9,8 @@ use crate::Passwords;
 pub const LEASE_CONNECTIONS: usize = 2;
 /// A beat that takes longer than this is made anew: a lease does not live much longer.
 const LEASE_PATIENCE: Duration = Duration::from_secs(2);
+/// How much later than the server we give up.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many connections the shared keyring may hold, how long it waits, and where passwords come from.
 #[derive(Debug, Clone)]
@@ -21,7 +23,8 @@ pub struct Options {
     pub backlog_rows: usize,
     /// That order is made anew when questions have moved on by this much: other keepers may have written rows.
     pub backlog_fresh: Duration,
-    /// A connection that cannot be made within this time is given up. A time-out in the URL outranks it.
+    /// A connection that cannot be made within this time is given up; of several hosts each has its part of it. What the
+    /// URL says of each host (`connect_timeout`) outranks it.
     pub connect_timeout: Duration,
     /// The server gives up a statement that takes longer, and we give up the server a little later.
     pub statement_timeout: Duration,
@@ -52,9 +55,13 @@ impl Options {
     pub(crate) fn for_leases(&self) -> Self {
         Self {
             connections: LEASE_CONNECTIONS,
-            connect_timeout: self.connect_timeout.min(LEASE_PATIENCE),
             statement_timeout: self.statement_timeout.min(LEASE_PATIENCE),
             ..self.clone()
         }
+    }
+
+    /// When we give up a server that does not answer.
+    pub(crate) fn answer_within(&self) -> Duration {
+        self.statement_timeout + PATIENCE.min(self.statement_timeout)
     }
 }

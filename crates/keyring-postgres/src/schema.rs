@@ -5,7 +5,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::Options;
 use crate::catalogue::{self, SCHEMA_FOUND};
-use crate::database::Database;
+use crate::database::{Database, within};
 use crate::error::Fault;
 use crate::target::{Target, unreachable};
 
@@ -41,7 +41,7 @@ pub struct Migrated {
 pub async fn migrate(admin_url: &str) -> Result<Migrated, KeyringError> {
     let target = Target::parse(admin_url, &Options::default())?;
     let mut admin = Admin::connect(&target).await?;
-    let before = found(&admin.client).await.map_err(|fault| target.explain(&fault))?;
+    let before = in_time(found(&admin.client)).await.map_err(|fault| target.explain(&fault))?;
     let made = match before {
         Some((found, oldest_reader)) if oldest_reader > known() => Err(KeyringError::TooNew { found, known: known() }),
         Some((found, _)) if found > known() => Ok(found),
@@ -58,7 +58,7 @@ pub async fn migrate(admin_url: &str) -> Result<Migrated, KeyringError> {
 pub async fn grant(admin_url: &str, user: &str) -> Result<(), KeyringError> {
     let target = Target::parse(admin_url, &Options::default())?;
     let admin = Admin::connect(&target).await?;
-    let granted = admin.client.batch_execute(&catalogue::grant(user)).await.map_err(Fault::from);
+    let granted = in_time(async { Ok(admin.client.batch_execute(&catalogue::grant(user)).await?) }).await;
     admin.end().await;
     granted.map_err(|fault| match fault.state().map(SqlState::code) {
         Some("42704") => unreachable(format!(
@@ -75,22 +75,29 @@ pub async fn grant(admin_url: &str, user: &str) -> Result<(), KeyringError> {
 /// A connection for whoever may change tables.
 pub(crate) struct Admin {
     pub(crate) client: tokio_postgres::Client,
-    connection: tokio::task::JoinHandle<Result<(), tokio_postgres::Error>>,
+    connection: tokio::task::JoinHandle<()>,
 }
 
 impl Admin {
     pub(crate) async fn connect(target: &Target) -> Result<Self, KeyringError> {
-        let connected = target.config.connect(target.tls.clone()).await;
-        let (client, connection) = connected.map_err(|error| target.explain(&error.into()))?;
-        Ok(Self { client, connection: tokio::spawn(connection) })
+        let connected = target.connector(&Options::default(), "").any().await;
+        let (client, connection) = connected.map_err(|error| target.explain(&Fault::not_connected(error)))?;
+        Ok(Self { client, connection })
     }
 
-    /// Waits until the server has heard that this is the end.
+    /// Waits until the server has heard that this is the end, if it listens.
     pub(crate) async fn end(self) {
         drop(self.client);
+        let stop = self.connection.abort_handle();
         // It ends with its client; how does not matter any more.
-        drop(self.connection.await);
+        drop(in_time(async { Ok(self.connection.await) }).await);
+        stop.abort();
     }
+}
+
+/// Gives up a server that does not answer what is answered at once wherever anybody does.
+pub(crate) async fn in_time<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    within(Options::default().answer_within(), work).await
 }
 
 /// Runs what has not been run. Whoever meets somebody else who does the same fails, looks again, and finds it done.
@@ -139,8 +146,7 @@ fn numbers(row: &tokio_postgres::Row) -> Result<(u32, u32), Fault> {
 
 /// Connects for the first time, and says whether this version may work with the tables.
 pub(crate) async fn check(database: &Database, target: &Target) -> Result<(), KeyringError> {
-    let connection = database.connection().await.map_err(|fault| target.explain(&fault))?;
-    let rows = connection.query(SCHEMA_FOUND, &[]).await.map_err(|error| target.explain(&error.into()))?;
+    let rows = database.query(SCHEMA_FOUND, &[]).await.map_err(|fault| target.explain(&fault))?;
     let name = target.database();
     let again = || unreachable(format!("the tables in {name} are out of date: run `storekeeper init --migrate`"));
     let (version, oldest_reader) = match rows.first().map(numbers).transpose() {

@@ -1,6 +1,7 @@
 //! `Target`: the database that a URL names, and how to speak to it: plainly, or by TLS with a verified certificate.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -9,18 +10,28 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use rustls_platform_verifier::BuilderVerifierExt;
 use storekeeper_keyring::KeyringError;
+use tokio_postgres::Config;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::address::{Address, Split, parsed};
+use crate::connector::Connector;
 use crate::error::{Fault, one_line};
+use crate::hosts::Hosts;
 use crate::{NoPassword, Options};
+
+/// A host that has let go of a connection without a word is found out about within a minute, told of or not.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+const SILENCE_PROBES: u32 = 3;
 
 /// Where the database is.
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) address: Address,
-    pub(crate) config: tokio_postgres::Config,
-    pub(crate) tls: MakeRustlsConnect,
+    pub(crate) config: Config,
+    pub(crate) hosts: Arc<Hosts>,
+    tls: MakeRustlsConnect,
+    /// How long each host may take, if the URL says so.
+    told_patience: Option<Duration>,
     /// Whether passwords are told whenever a connection is made.
     has_passwords: bool,
 }
@@ -37,15 +48,30 @@ impl Target {
         let mut config = parsed(&rest)?;
         let address = Address::in_config(&config, mode);
         config.ssl_mode(mode);
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(options.connect_timeout);
-        }
+        let told_patience = config.get_connect_timeout().copied();
         if config.get_application_name().is_none() {
             config.application_name("storekeeper");
         }
+        notice_silence(&mut config);
+        let hosts = Arc::new(Hosts::of(&config));
         let tls = tls(root.as_deref()).map_err(|why| unreachable(format!("TLS cannot be set up: {why}")))?;
         let has_passwords = options.passwords.is_some();
-        Ok(Self { address, config, tls: MakeRustlsConnect::new(tls), has_passwords })
+        let tls = MakeRustlsConnect::new(tls);
+        Ok(Self { address, config, hosts, tls, told_patience, has_passwords })
+    }
+
+    /// What makes connections, each of which is told this first. All of them share what they learn of the hosts.
+    pub(crate) fn connector(&self, options: &Options, session: &str) -> Connector {
+        let count = self.hosts.count();
+        let each = self.told_patience.unwrap_or(options.connect_timeout / count);
+        Connector {
+            hosts: Arc::clone(&self.hosts),
+            tls: self.tls.clone(),
+            passwords: options.passwords.clone(),
+            session: session.into(),
+            // Whatever the URL says: nobody waits for a connection longer than for an answer.
+            patience: each.min(options.answer_within() / count),
+        }
     }
 
     /// One line that says what to do about a failure to connect, or to work with what is there:
@@ -71,12 +97,12 @@ impl Target {
             ("25006", _) => format!(
                 "the database at {places} is read-only: name the primary, or all hosts with target_session_attrs=read-write, in the keyring's URL ({fault})"
             ),
-            (_, Fault::Database(error)) if is_about_tls(error) || self.is_without(error).is_some() => return None,
+            (_, Fault::NotConnected(error)) if is_about_tls(error) || self.is_without(error).is_some() => return None,
             (_, Fault::NoPassword(NoPassword::Unavailable(_))) => fault.to_string(),
             (_, Fault::Late | Fault::NoConnection) => format!(
                 "the database at {places} does not answer: check that it runs, and the host and port in the keyring's URL"
             ),
-            ("", Fault::Database(_)) => format!(
+            ("", Fault::NotConnected(_) | Fault::Database(_)) => format!(
                 "the database at {places} cannot be reached: check that it runs, and the host and port in the keyring's URL ({fault})"
             ),
             _ => return None,
@@ -107,10 +133,10 @@ impl Target {
             ("0A000" | "42883" | "42601", _) => format!(
                 "the database at {places} refuses a statement that storekeeper cannot do without: use PostgreSQL 14 or newer, or Citus 11 or newer on it ({fault})"
             ),
-            (_, Fault::Database(error)) if self.is_without(error).is_some() => {
+            (_, Fault::NotConnected(error)) if self.is_without(error).is_some() => {
                 format!("the database at {places} {}", self.is_without(error).unwrap_or_default())
             }
-            (_, Fault::Database(error)) if is_about_tls(error) => format!(
+            (_, Fault::NotConnected(error)) if is_about_tls(error) => format!(
                 "the database at {places} cannot be trusted: give the authority of its certificate as sslrootcert in the keyring's URL, or correct the host's name ({fault})"
             ),
             _ => format!("the database at {places}: {fault}"),
@@ -140,6 +166,23 @@ impl Target {
 impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Target").field(&self.address).finish()
+    }
+}
+
+/// Sees to it that a connection whose other end is gone ends too, unless the URL says otherwise: the driver's own limits
+/// are hours.
+fn notice_silence(config: &mut Config) {
+    if config.get_keepalives_idle() == Config::new().get_keepalives_idle() {
+        config.keepalives_idle(SILENCE_MAX);
+    }
+    if config.get_keepalives_interval().is_none() {
+        config.keepalives_interval(SILENCE_MAX / SILENCE_PROBES);
+    }
+    if config.get_keepalives_retries().is_none() {
+        config.keepalives_retries(SILENCE_PROBES);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(SILENCE_MAX);
     }
 }
 
@@ -190,5 +233,18 @@ mod tests {
         let target = Target::parse("postgres://u:hunter2@one:1,two:2/d?sslmode=disable", &Options::default()).unwrap();
         let shown = format!("{target:?} {}", target.explain(&Fault::Late));
         assert!(!shown.contains("hunter2") && shown.contains("one:1, two:2"), "{shown}");
+    }
+
+    #[test]
+    fn a_connection_whose_other_end_is_gone_ends_unless_the_url_says_otherwise() {
+        let limits = |query: &str| {
+            let config = Target::parse(&format!("postgres://u@h/d?{query}"), &Options::default()).unwrap().config;
+            let (idle, interval) = (config.get_keepalives_idle(), config.get_keepalives_interval().unwrap());
+            let silent = idle + interval * config.get_keepalives_retries().unwrap();
+            (silent.as_secs(), config.get_tcp_user_timeout().unwrap().as_secs())
+        };
+        assert_eq!(limits("connect_timeout=1"), (60, 30));
+        let told = "keepalives_idle=100&keepalives_interval=20&keepalives_retries=5&tcp_user_timeout=7";
+        assert_eq!(limits(told), (200, 7));
     }
 }

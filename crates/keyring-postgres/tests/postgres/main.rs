@@ -9,6 +9,7 @@ mod conformance;
 mod crash;
 mod database;
 mod distribution;
+mod fail_over;
 mod find;
 mod open;
 mod proxy;

@@ -2,7 +2,7 @@
 
 use storekeeper_keyring::conformance::{Rows, enroll, put};
 use storekeeper_keyring::{DueQuery, Expected, Keyring, KeyringError, Settled, Write};
-use storekeeper_keyring_postgres::{Migrated, PostgresKeyring, grant, migrate};
+use storekeeper_keyring_postgres::{Migrated, PostgresKeyring, distributable, distribute, grant, migrate};
 use storekeeper_model::Timestamp;
 
 use crate::cluster::{Cluster, SUPERUSER, free_port};
@@ -102,7 +102,16 @@ fn a_host_that_does_not_answer_is_given_up() {
     runtime().block_on(async {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("postgres://u@{}/d?connect_timeout=1", silent.local_addr().unwrap());
-        check_one_line(&unavailable(&url).await, &["check that it runs"]);
+        check_one_line(&unavailable(&url).await, &["does not answer", "check that it runs"]);
+        for error in [
+            migrate(&url).await.unwrap_err(),
+            grant(&url, "u").await.unwrap_err(),
+            distributable(&url).await.unwrap_err(),
+            distribute(&url).await.unwrap_err(),
+        ] {
+            assert!(matches!(error, KeyringError::Unavailable(_)), "{error:?}");
+            check_one_line(&error, &["does not answer", "check that it runs"]);
+        }
     });
 }
 

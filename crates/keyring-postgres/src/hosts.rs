@@ -1,0 +1,169 @@
+//! `Hosts`: the hosts that a URL names, each with a configuration of its own, and which of them to try first.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio_postgres::config::{Config, Host, LoadBalanceHosts};
+
+/// One host or several, of which the one that was good last comes first: it is likely to be good still, and those before
+/// it in the list are not.
+#[derive(Debug)]
+pub(crate) struct Hosts {
+    each: Vec<Config>,
+    good: AtomicUsize,
+}
+
+impl Hosts {
+    /// Takes a list apart. One that the driver refuses, because ports or addresses are too few, is left to it.
+    pub(crate) fn of(config: &Config) -> Self {
+        let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
+        let count = hosts.len().max(addresses.len());
+        let fits = |length: usize| length == 0 || length == count;
+        let is_whole =
+            count > 0 && fits(hosts.len()) && fits(addresses.len()) && (ports.len() == 1 || fits(ports.len()));
+        let each = if is_whole { (0..count).map(|place| one(config, place)).collect() } else { vec![config.clone()] };
+        Self { each, good: AtomicUsize::new(0) }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> u32 {
+        u32::try_from(self.each.len()).unwrap_or(u32::MAX)
+    }
+
+    /// All of them with their places in the list, in the order in which to try them.
+    pub(crate) fn in_turn(&self) -> impl Iterator<Item = (usize, &Config)> {
+        let (count, first) = (self.each.len(), self.first());
+        (first..first + count).map(move |place| (place % count, &self.each[place % count]))
+    }
+
+    /// A connection to this one was made.
+    pub(crate) fn was_good(&self, place: usize) {
+        self.good.store(place, Ordering::Relaxed);
+    }
+
+    /// The one that was good is not any more: the list is gone through from its beginning.
+    pub(crate) fn forget(&self) {
+        self.was_good(0);
+    }
+
+    fn first(&self) -> usize {
+        match self.each[0].get_load_balance_hosts() {
+            LoadBalanceHosts::Random => any(self.each.len()),
+            _ => self.good.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn any(count: usize) -> usize {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    let drawn = std::hash::RandomState::new().build_hasher().finish();
+    usize::try_from(drawn % count as u64).unwrap_or_default()
+}
+
+/// The same configuration for the host at this place alone.
+fn one(config: &Config, place: usize) -> Config {
+    let mut one = without_hosts(config);
+    match config.get_hosts().get(place) {
+        Some(Host::Tcp(name)) => {
+            one.host(name);
+        }
+        #[cfg(unix)]
+        Some(Host::Unix(path)) => {
+            one.host_path(path);
+        }
+        None => {}
+    }
+    if let Some(address) = config.get_hostaddrs().get(place) {
+        one.hostaddr(*address);
+    }
+    let ports = config.get_ports();
+    if let Some(port) = ports.get(place).or(ports.first()) {
+        one.port(*port);
+    }
+    one
+}
+
+/// All but the hosts. There is no taking them away from a configuration, so it is made anew.
+fn without_hosts(config: &Config) -> Config {
+    let mut other = Config::new();
+    if let Some(user) = config.get_user() {
+        other.user(user);
+    }
+    if let Some(password) = config.get_password() {
+        other.password(password);
+    }
+    if let Some(name) = config.get_dbname() {
+        other.dbname(name);
+    }
+    if let Some(options) = config.get_options() {
+        other.options(options);
+    }
+    if let Some(name) = config.get_application_name() {
+        other.application_name(name);
+    }
+    if let Some(timeout) = config.get_connect_timeout() {
+        other.connect_timeout(*timeout);
+    }
+    if let Some(timeout) = config.get_tcp_user_timeout() {
+        other.tcp_user_timeout(*timeout);
+    }
+    if let Some(interval) = config.get_keepalives_interval() {
+        other.keepalives_interval(interval);
+    }
+    if let Some(retries) = config.get_keepalives_retries() {
+        other.keepalives_retries(retries);
+    }
+    other
+        .ssl_mode(config.get_ssl_mode())
+        .ssl_negotiation(config.get_ssl_negotiation())
+        .keepalives(config.get_keepalives())
+        .keepalives_idle(config.get_keepalives_idle())
+        .target_session_attrs(config.get_target_session_attrs())
+        .channel_binding(config.get_channel_binding())
+        .load_balance_hosts(config.get_load_balance_hosts());
+    other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hosts(url: &str) -> Hosts {
+        Hosts::of(&url.parse().unwrap())
+    }
+
+    #[test]
+    fn a_host_of_its_own_has_every_option_of_the_list() {
+        let options = "connect_timeout=1&tcp_user_timeout=2&keepalives=0&keepalives_idle=3&keepalives_interval=4\
+                       &keepalives_retries=5&target_session_attrs=read-write&channel_binding=require\
+                       &load_balance_hosts=random&application_name=a&options=-cb&sslmode=require&sslnegotiation=direct";
+        for host in ["u:p@one:6/d", "u:p@%2Frun/d"] {
+            let one = format!("postgres://{host}?{options}").parse::<Config>().unwrap();
+            assert_eq!(Hosts::of(&one).each, std::slice::from_ref(&one));
+            assert_eq!(Hosts::of(&Config::new()).each, [Config::new()]);
+        }
+        let addressed = "host=one hostaddr=127.0.0.1 port=6".parse::<Config>().unwrap();
+        assert_eq!(Hosts::of(&addressed).each, [addressed]);
+    }
+
+    #[test]
+    fn each_host_has_its_port() {
+        let check = |url, each: [&str; 2]| {
+            assert_eq!(hosts(url).each, each.map(|each| each.parse::<Config>().unwrap()), "{url}");
+        };
+        check("postgres://u@one:1,two:2/d", ["postgres://u@one:1/d", "postgres://u@two:2/d"]);
+        check("host=one,two port=3", ["host=one port=3", "host=two port=3"]);
+        check("hostaddr=127.0.0.1,127.0.0.2", ["hostaddr=127.0.0.1", "hostaddr=127.0.0.2"]);
+        assert_eq!(hosts("host=one,two,three port=1,2").count(), 1, "the driver says what is wrong");
+    }
+
+    #[test]
+    fn the_one_that_was_good_last_comes_first() {
+        let hosts = hosts("host=one,two,three");
+        let order = || hosts.in_turn().map(|(place, _)| place).collect::<Vec<_>>();
+        assert_eq!(order(), [0, 1, 2]);
+        hosts.was_good(1);
+        assert_eq!(order(), [1, 2, 0]);
+        hosts.forget();
+        assert_eq!(order(), [0, 1, 2]);
+    }
+}
