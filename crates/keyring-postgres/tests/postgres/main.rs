@@ -6,6 +6,7 @@
 mod cluster;
 mod commit;
 mod conformance;
+mod contention;
 mod crash;
 mod database;
 mod distribution;
