@@ -42,6 +42,9 @@ pub(crate) type Set<'a> = Vec<&'a (dyn ToSql + Sync)>;
 /// So many statements are under way on a connection that answers one after the other.
 pub(crate) const PIPELINED_MAX: usize = 256;
 
+/// So many connections are made at once.
+const CONNECTING_MAX: usize = 8;
+
 /// How long one of many small statements may take on a slow day.
 const STATEMENT_TIME: Duration = Duration::from_millis(20);
 
@@ -111,6 +114,12 @@ impl Database {
 
     async fn connection_within(&self, limit: Duration) -> Result<Object, Fault> {
         within(limit, async { Ok(self.pool.get().await?) }).await
+    }
+
+    /// Makes all connections that there may be, and holds them.
+    pub(crate) async fn all_connections(&self) -> Result<Vec<Object>, Fault> {
+        let asked = (0..self.pool.status().max_size).map(|_| self.connection()).collect();
+        in_turn(asked, CONNECTING_MAX).await
     }
 
     /// Asks a question, and asks again when the connection turns out to be lost: questions change nothing.

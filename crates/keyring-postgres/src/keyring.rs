@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, try_join};
 use storekeeper_keyring::{
     AppRow, Count, Due, DueQuery, Keyring, KeyringError, Leases, Page, PageQuery, Record, Settled, WrappedRoot, Write,
 };
@@ -33,7 +33,8 @@ pub struct PostgresKeyring {
 }
 
 impl PostgresKeyring {
-    /// Opens the keyring that a URL names. Its tables have to be there: [`crate::migrate`] makes them.
+    /// Opens the keyring that a URL names. Its tables have to be there: [`crate::migrate`] makes them. All connections that
+    /// it may hold are made at once.
     ///
     /// # Errors
     /// [`KeyringError::TooNew`] after a newer version has changed the tables beyond recognition; otherwise
@@ -57,8 +58,11 @@ impl PostgresKeyring {
         }
         database.load_names().await.map_err(|fault| target.explain(&fault))?;
         let writes_max = if spread.is_some() { SPREAD_GROUP_MAX } else { usize::MAX };
-        let writer = Writer::start(&database, options.group_max.min(writes_max));
         let shared = Database::new(&target, &options.for_leases(), spread)?;
+        // A limit that is too low is told now, and not when there is most to do.
+        let all = try_join(database.all_connections(), shared.all_connections()).await;
+        drop(all.map_err(|fault| target.explain(&fault))?);
+        let writer = Writer::start(&database, options.group_max.min(writes_max));
         let finder = Finder::start(&database);
         Ok(Self { database, shared, finder, writer })
     }

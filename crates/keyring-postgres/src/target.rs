@@ -17,7 +17,7 @@ use crate::address::{Address, Split, parsed};
 use crate::connector::Connector;
 use crate::error::{Fault, one_line};
 use crate::hosts::Hosts;
-use crate::{NoPassword, Options};
+use crate::{LEASE_CONNECTIONS, NoPassword, Options};
 
 /// A host that has let go of a connection without a word is found out about within a minute, told of or not.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -85,11 +85,11 @@ impl Target {
     }
 
     fn may_pass(&self, fault: &Fault) -> Option<String> {
-        let places = self.address.places();
+        let (places, user) = (self.address.places(), self.address.user().unwrap_or("(none)"));
         let code = fault.state().map(|state| state.code().to_owned()).unwrap_or_default();
         Some(match (code.as_str(), fault) {
             ("53300", _) => format!(
-                "the database at {places} has no connection left: raise its max_connections, or lower `connections` of each keeper ({fault})"
+                "the database at {places} has no connection left for a keeper that may hold `connections` and {LEASE_CONNECTIONS}: lower `connections` of each keeper, or raise max_connections there, or the CONNECTION LIMIT of the user {user} ({fault})"
             ),
             ("57P03", _) => {
                 format!("the database at {places} is starting or stopping: wait, then start again ({fault})")

@@ -39,7 +39,7 @@ pub struct Keyring {
     pub admin_url: Option<PostgresUrl>,
     /// Who gives the password of URLs that hold none.
     pub entra: Option<EntraPassword>,
-    /// At most so many connections to a PostgreSQL.
+    /// So many connections to a PostgreSQL, and two more.
     pub connections: usize,
 }
 
@@ -190,7 +190,7 @@ pub(super) const SECTION: Section = Section {
             kind: Kind::Count(2, 1000),
             preset: Preset::Value("8"),
             sample: None,
-            about: "At most so many connections to a PostgreSQL, for each keeper.",
+            about: "So many connections to a PostgreSQL, for each keeper, made when it starts; and two more for its beats.",
         },
     ],
     sections: &[entra::SECTION],

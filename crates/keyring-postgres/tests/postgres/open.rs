@@ -5,7 +5,7 @@ use storekeeper_keyring::{DueQuery, Expected, Keyring, KeyringError, Settled, Wr
 use storekeeper_keyring_postgres::{Migrated, PostgresKeyring, distributable, distribute, grant, migrate};
 use storekeeper_model::Timestamp;
 
-use crate::cluster::{Cluster, SUPERUSER, free_port};
+use crate::cluster::{Cluster, SUPERUSER, free_port, pause};
 use crate::database::{connect, empty_database, execute, runtime};
 
 #[track_caller]
@@ -188,11 +188,30 @@ fn whoever_may_not_make_tables_is_told_and_leaves_none() {
 fn too_few_connections_are_one_line() {
     runtime().block_on(async {
         let url = empty_database(Cluster::shared()).await;
+        migrate(&url).await.unwrap();
         execute(&url, "CREATE ROLE crowd LOGIN PASSWORD 'hunter2' CONNECTION LIMIT 0").await;
+        grant(&url, "crowd").await.unwrap();
         let database = url.split('/').next_back().unwrap().split('?').next().unwrap();
         let theirs = Cluster::shared().url(("crowd", "hunter2"), database);
-        check_one_line(&unavailable(&theirs).await, &["no connection left", "max_connections", "`connections`"]);
+        let told = ["no connection left", "max_connections", "lower `connections`", "LIMIT of the user crowd"];
+        check_one_line(&unavailable(&theirs).await, &told);
+        execute(&url, "ALTER ROLE crowd CONNECTION LIMIT 9").await;
+        check_one_line(&unavailable(&theirs).await, &told);
+        execute(&url, "ALTER ROLE crowd CONNECTION LIMIT 10").await;
+        until_nobody_is_connected(&url, "crowd").await;
+        let keyring = PostgresKeyring::open(&theirs).await.expect("8 connections and 2 are what it may have");
+        let record = Rows::new(1).usual("a");
+        enroll(&keyring, std::slice::from_ref(&record)).await;
+        assert_eq!(keyring.find(&[record.id]).await.unwrap(), [Some(record)]);
     });
+}
+
+async fn until_nobody_is_connected(url: &str, user: &str) {
+    let client = connect(url).await;
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1";
+    while client.query_one(sessions, &[&user]).await.unwrap().get::<_, i64>(0) > 0 {
+        tokio::task::spawn_blocking(pause).await.unwrap();
+    }
 }
 
 #[test]
