@@ -8,13 +8,15 @@ use std::time::Duration;
 use deadpool_postgres::Connect;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use storekeeper_keyring::KeyringError;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::error::one_line;
+use crate::error::{Fault, one_line};
 use crate::hosts::Hosts;
-use crate::{Passwords, broken};
+use crate::target::Target;
+use crate::{Options, Passwords, broken};
 
 /// A connection, and the task that moves it.
 pub(crate) type Connected = (Client, JoinHandle<()>);
@@ -96,6 +98,19 @@ impl Connector {
         }
         Ok((client, tokio::spawn(moved(connection))))
     }
+}
+
+/// A connection of one's own, made as a keyring makes its own from the same URL; it lasts as long as the client. For tools
+/// and tests that speak to a keyring's database themselves.
+///
+/// # Errors
+/// [`KeyringError::Unavailable`] and [`KeyringError::Unreachable`] with one line that says what to do.
+pub async fn connect(url: &str) -> Result<Client, KeyringError> {
+    let options = Options::default();
+    let target = Target::parse(url, &options)?;
+    let connected = target.connector(&options, "").any().await;
+    let (client, _) = connected.map_err(|error| target.explain(&Fault::not_connected(error)))?;
+    Ok(client)
 }
 
 /// Moves a connection until it ends; who uses it hears of that.

@@ -30,6 +30,7 @@ mod witness;
 mod writer;
 
 pub use address::Address;
+pub use connector::connect;
 pub use distribution::{distributable, distribute, distribution};
 pub use keyring::PostgresKeyring;
 pub use options::{LEASE_CONNECTIONS, Options};

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use storekeeper_model::Timestamp;
 
-use crate::cluster::{Cluster, SUPERUSER, psql};
+use crate::cluster::{Cluster, OURS, SUPERUSER, psql};
 use crate::scene::{Answer, exchange};
 use crate::support::{Done, FREE, Place, Server, until};
 
@@ -41,6 +41,7 @@ impl Fleet {
         if psql(&admin_url, "SELECT to_regclass('pg_dist_partition') IS NOT NULL") == "t" {
             fleet.place.run(&["init", "--distributed", "--apply"]).ok();
         }
+        psql(&admin_url, OURS);
         for table in ["key", "population", "app", "root", "node"] {
             psql(&admin_url, &format!("DELETE FROM {table}"));
         }

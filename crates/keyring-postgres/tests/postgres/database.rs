@@ -4,10 +4,10 @@ use std::any::Any;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use storekeeper_keyring_postgres::{Options, PostgresKeyring, distributable, distribute, grant, migrate};
+use storekeeper_keyring_postgres::{Address, Options, PostgresKeyring, distributable, distribute, grant, migrate};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::cluster::{Cluster, SUPERUSER};
+use crate::cluster::{Cluster, OURS, SUPERUSER};
 use crate::distribution::PLAYED;
 
 /// Leaves of a keyring what a new one has. Row by row, and one table after the other: a database on several nodes takes
@@ -32,11 +32,9 @@ pub(crate) async fn execute(url: &str, sql: &str) {
     client.batch_execute(sql).await.unwrap();
 }
 
-/// A plain connection.
+/// A connection of one's own.
 pub(crate) async fn connect(url: &str) -> tokio_postgres::Client {
-    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
+    storekeeper_keyring_postgres::connect(url).await.unwrap()
 }
 
 /// Makes an empty database, and says its URL.
@@ -57,10 +55,10 @@ pub(crate) fn keyring(options: &Options) -> (PostgresKeyring, Box<dyn Any>) {
             Some((url, admin_url)) => {
                 migrate(&admin_url).await.unwrap();
                 distribute_where_that_can_be(&admin_url).await;
-                let config: tokio_postgres::Config = url.parse().unwrap();
-                if let Some(user) = config.get_user() {
+                if let Some(user) = Address::of(&url).unwrap().user() {
                     grant(&admin_url, user).await.unwrap();
                 }
+                execute(&admin_url, OURS).await;
                 for statement in EMPTY {
                     execute(&admin_url, statement).await;
                 }

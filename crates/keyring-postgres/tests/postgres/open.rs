@@ -5,7 +5,7 @@ use storekeeper_keyring::{DueQuery, Expected, Keyring, KeyringError, Settled, Wr
 use storekeeper_keyring_postgres::{Migrated, PostgresKeyring, distributable, distribute, grant, migrate};
 use storekeeper_model::Timestamp;
 
-use crate::cluster::{Cluster, SUPERUSER, free_port, pause};
+use crate::cluster::{Cluster, OURS, SUPERUSER, free_port, pause};
 use crate::database::{connect, empty_database, execute, runtime};
 
 #[track_caller]
@@ -280,4 +280,20 @@ fn the_servers_clock_does_not_matter() {
 fn here() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     Timestamp::from_seconds(since.as_secs().cast_signed())
+}
+
+#[test]
+fn a_database_whose_keys_no_test_made_is_not_emptied_by_tests() {
+    runtime().block_on(async {
+        let url = empty_database(Cluster::shared()).await;
+        migrate(&url).await.unwrap();
+        let client = connect(&url).await;
+        client.batch_execute(OURS).await.unwrap();
+        enroll(&PostgresKeyring::open(&url).await.unwrap(), &[Rows::new(1).usual("a")]).await;
+        client.batch_execute(OURS).await.expect("a test made them");
+        client.batch_execute("DROP TABLE made_by_test").await.unwrap();
+        let refused = client.batch_execute(OURS).await.unwrap_err();
+        let told = refused.as_db_error().unwrap().message();
+        assert!(told.contains("no test made") && told.contains("CREATE TABLE made_by_test"), "{told}");
+    });
 }
