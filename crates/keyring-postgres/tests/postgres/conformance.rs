@@ -34,6 +34,18 @@ mod frugal {
     storekeeper_keyring::keyring_conformance!(shared subject);
 }
 
+/// On tables that the next version has brought up to date, and which it says that this version may use: a deployment can
+/// be rolled back.
+mod rolled_back {
+    fn subject() -> super::Subject {
+        let (keyring, guard) = crate::database::rolled_back_keyring();
+        super::Subject { keyring: Box::new(keyring), guard }
+    }
+
+    storekeeper_keyring::keyring_conformance!(subject);
+    storekeeper_keyring::keyring_conformance!(shared subject);
+}
+
 /// Where the tables are spread over several nodes each statement is about one bucket. Here a plain database is told that they
 /// are: what is sent is the same.
 mod spread {

@@ -88,6 +88,31 @@ pub(crate) fn spread_keyring() -> (PostgresKeyring, Box<dyn Any>) {
     (keyring, Box::new(runtime))
 }
 
+/// What a next version may do to tables that it says this version may use.
+const NEXT: &str = "
+    UPDATE schema SET version = version + 1, oldest_reader = version;
+    ALTER TABLE key ADD COLUMN of_the_future text;
+    ALTER TABLE key ADD COLUMN counted integer NOT NULL DEFAULT 0;
+    ALTER TABLE population ADD COLUMN of_the_future bigint NOT NULL DEFAULT 0;
+    ALTER TABLE app ADD COLUMN of_the_future text;
+    ALTER TABLE root ADD COLUMN of_the_future text;
+    ALTER TABLE node ADD COLUMN of_the_future text;
+    ALTER TABLE lease ADD COLUMN of_the_future bigint NOT NULL DEFAULT 0;
+    CREATE INDEX key_future ON key (counted, bucket) WHERE counted > 0;
+    CREATE TABLE future (bucket smallint NOT NULL PRIMARY KEY)";
+
+/// An empty keyring of the next version, and what has to live as long.
+pub(crate) fn rolled_back_keyring() -> (PostgresKeyring, Box<dyn Any>) {
+    let runtime = runtime();
+    let keyring = runtime.block_on(async {
+        let url = empty_database(Cluster::shared()).await;
+        migrate(&url).await.unwrap();
+        execute(&url, NEXT).await;
+        PostgresKeyring::open(&url).await.expect("the schema says that this version is served")
+    });
+    (keyring, Box::new(runtime))
+}
+
 /// On a database that has the extension for it the tables are tested as they are meant to stand there.
 async fn distribute_where_that_can_be(admin_url: &str) {
     match distributable(admin_url).await {
