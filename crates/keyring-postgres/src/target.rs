@@ -131,7 +131,7 @@ impl Target {
                 "the user {user} may not use the tables in {database} at {places}: run `storekeeper init --migrate`, which grants it what it needs ({fault})"
             ),
             ("0A000" | "42883" | "42601", _) => format!(
-                "the database at {places} refuses a statement that storekeeper cannot do without: use PostgreSQL 14 or newer, or Citus 11 or newer on it ({fault})"
+                "the database at {places} refuses a statement that storekeeper cannot do without: use PostgreSQL 15 or newer, where storekeeper is tested, or Citus 13 or newer on it ({fault})"
             ),
             (_, Fault::NotConnected(error)) if self.is_without(error).is_some() => {
                 format!("the database at {places} {}", self.is_without(error).unwrap_or_default())
