@@ -1,5 +1,7 @@
 //! `Hosts`: the hosts that a URL names, each with a configuration of its own, and which of them to try first.
 
+use std::net::IpAddr;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio_postgres::config::{Config, Host, LoadBalanceHosts};
@@ -10,6 +12,8 @@ use tokio_postgres::config::{Config, Host, LoadBalanceHosts};
 pub(crate) struct Hosts {
     each: Vec<Config>,
     good: AtomicUsize,
+    /// Of the addresses that a name stands for, the one that was good last.
+    address: Mutex<Option<IpAddr>>,
 }
 
 impl Hosts {
@@ -21,7 +25,7 @@ impl Hosts {
         let is_whole =
             count > 0 && fits(hosts.len()) && fits(addresses.len()) && (ports.len() == 1 || fits(ports.len()));
         let each = if is_whole { (0..count).map(|place| one(config, place)).collect() } else { vec![config.clone()] };
-        Self { each, good: AtomicUsize::new(0) }
+        Self { each, good: AtomicUsize::new(0), address: Mutex::default() }
     }
 
     /// How many there are.
@@ -35,14 +39,22 @@ impl Hosts {
         (first..first + count).map(move |place| (place % count, &self.each[place % count]))
     }
 
-    /// A connection to this one was made.
-    pub(crate) fn was_good(&self, place: usize) {
+    /// The addresses that a name stands for, in the order in which to try them.
+    pub(crate) fn put_good_first(&self, addresses: &mut [IpAddr]) {
+        let good = *self.address.lock().expect(UNPOISONED);
+        addresses.sort_by_key(|address| Some(*address) != good);
+    }
+
+    /// A connection to this one was made, at the address in its configuration if it has several.
+    pub(crate) fn was_good(&self, place: usize, config: &Config) {
         self.good.store(place, Ordering::Relaxed);
+        *self.address.lock().expect(UNPOISONED) = config.get_hostaddrs().first().copied();
     }
 
     /// The one that was good is not any more: the list is gone through from its beginning.
     pub(crate) fn forget(&self) {
-        self.was_good(0);
+        self.good.store(0, Ordering::Relaxed);
+        self.address.lock().expect(UNPOISONED).take();
     }
 
     fn first(&self) -> usize {
@@ -52,6 +64,8 @@ impl Hosts {
         }
     }
 }
+
+const UNPOISONED: &str = "nothing panics while it holds the lock";
 
 fn any(count: usize) -> usize {
     use std::hash::{BuildHasher as _, Hasher as _};
@@ -161,9 +175,15 @@ mod tests {
         let hosts = hosts("host=one,two,three");
         let order = || hosts.in_turn().map(|(place, _)| place).collect::<Vec<_>>();
         assert_eq!(order(), [0, 1, 2]);
-        hosts.was_good(1);
+        let [first, second] = ["127.0.0.1", "127.0.0.2"].map(|address| address.parse::<IpAddr>().unwrap());
+        hosts.was_good(1, Config::new().hostaddr(second));
         assert_eq!(order(), [1, 2, 0]);
+        let mut addresses = [first, second];
+        hosts.put_good_first(&mut addresses);
+        assert_eq!(addresses, [second, first]);
         hosts.forget();
         assert_eq!(order(), [0, 1, 2]);
+        hosts.put_good_first(&mut addresses);
+        assert_eq!(addresses, [second, first], "as they were given");
     }
 }
