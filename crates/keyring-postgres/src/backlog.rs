@@ -15,7 +15,6 @@ use storekeeper_model::{KeyId, Timestamp};
 
 use crate::names::Names;
 use crate::row::kind_number;
-use crate::settle::id_of;
 
 /// A row in the order of risk: unusable times come first, then the soonest `exp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,7 +56,7 @@ pub(crate) struct Written {
 impl Written {
     /// Of a write that was made; the app of its row has its number.
     pub(crate) fn of(write: &Write, names: &Names) -> Self {
-        let (id, record) = (id_of(write), put(write));
+        let (id, record) = (write.id(), put(write));
         let expires_at = record.and_then(|record| record.key.lifetime.expires_at());
         let app = record.and_then(|record| names.known(&record.identity.app)).unwrap_or_default();
         Self {

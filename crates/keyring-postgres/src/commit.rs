@@ -12,7 +12,7 @@ use crate::database::Database;
 use crate::error::Fault;
 use crate::find::asked;
 use crate::row::decode_all;
-use crate::settle::{Plan, done, id_of, note_used};
+use crate::settle::{Plan, done, note_used};
 use crate::writer::{Made, Request};
 
 /// A transaction that met others this often in a row is given up for now.
@@ -94,14 +94,14 @@ impl Committer {
 
     fn settled(&mut self, plan: &Plan<'_>) {
         if !self.doubtful.is_empty() {
-            let ids: HashSet<KeyId> = plan.writes().iter().map(|write| id_of(write)).collect();
+            let ids: HashSet<KeyId> = plan.writes().iter().map(|write| write.id()).collect();
             self.doubtful.retain(|id| !ids.contains(id));
         }
     }
 
     fn remember(&mut self, plan: &Plan<'_>) {
         if self.doubtful.len() < DOUBTFUL_MAX {
-            self.doubtful.extend(plan.writes().iter().map(|write| id_of(write)));
+            self.doubtful.extend(plan.writes().iter().map(|write| write.id()));
         }
     }
 
@@ -193,7 +193,7 @@ impl Committer {
         settled: &mut [Settled],
     ) -> Result<(), Fault> {
         let is_doubtful = |(place, write): &(usize, &&Write)| {
-            settled[*place] == Settled::Conflict && self.doubtful.contains(&id_of(write))
+            settled[*place] == Settled::Conflict && self.doubtful.contains(&write.id())
         };
         let places: Vec<usize> = plan.writes().iter().enumerate().filter(is_doubtful).map(|(place, _)| place).collect();
         let held = self.held(transaction, places.iter().map(|place| plan.writes()[*place])).await?;
@@ -230,7 +230,7 @@ impl Committer {
         transaction: &Transaction<'_>,
         writes: impl Iterator<Item = &Write>,
     ) -> Result<HashMap<KeyId, Record>, Fault> {
-        let ids: Vec<KeyId> = writes.map(id_of).collect::<HashSet<_>>().into_iter().collect();
+        let ids: Vec<KeyId> = writes.map(Write::id).collect::<HashSet<_>>().into_iter().collect();
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
@@ -251,7 +251,7 @@ fn any_bucket() -> i16 {
 
 /// Whether a row is what a write would have made of it.
 fn stands(write: &Write, held: &HashMap<KeyId, Record>) -> bool {
-    let held = held.get(&id_of(write));
+    let held = held.get(&write.id());
     match write {
         Write::Put { record, .. } => held.is_some_and(|held| {
             let last_used_day = held.last_used_day;

@@ -44,7 +44,7 @@ impl<'w> Plan<'w> {
         let mut steps = Vec::new();
         for mut round in rounds(&writes) {
             // All keepers lock rows in this order, so that they do not wait for each other in a circle.
-            round.sort_unstable_by_key(|placed| id_of(placed.write));
+            round.sort_unstable_by_key(|placed| placed.write.id());
             let (mut new, mut changed, mut gone) = (Vec::new(), Vec::new(), Vec::new());
             for placed in round {
                 match placed.write {
@@ -121,21 +121,13 @@ fn rounds<'w>(writes: &[&'w Write]) -> Vec<Vec<Placed<'w>>> {
     let mut before: HashMap<KeyId, usize> = HashMap::with_capacity(writes.len());
     let mut rounds: Vec<Vec<Placed<'w>>> = Vec::new();
     for (place, write) in writes.iter().copied().enumerate() {
-        let round = before.entry(id_of(write)).and_modify(|round| *round += 1).or_insert(0);
+        let round = before.entry(write.id()).and_modify(|round| *round += 1).or_insert(0);
         if *round == rounds.len() {
             rounds.push(Vec::new());
         }
         rounds[*round].push(Placed { place, write });
     }
     rounds
-}
-
-/// The row a write is about.
-pub(crate) fn id_of(write: &Write) -> KeyId {
-    match write {
-        Write::Put { record, .. } => record.id,
-        Write::Forget { id, .. } => *id,
-    }
 }
 
 /// The answer to a write that was made.
@@ -171,7 +163,7 @@ impl<'w> Step<'w> {
     }
 
     fn forget(placed: &[Placed<'w>]) -> Option<Self> {
-        let ids = || placed.iter().map(|placed| id_of(placed.write));
+        let ids = || placed.iter().map(|placed| placed.write.id());
         let mut columns: Vec<Column<'w>> = vec![
             Box::new(ids().map(|id| bucket(&id)).collect::<Vec<i16>>()),
             Box::new(ids().map(|id| id.as_bytes().to_vec()).collect::<Vec<Vec<u8>>>()),
@@ -183,18 +175,18 @@ impl<'w> Step<'w> {
     /// The same by a statement about the one bucket that all of the writes are in.
     fn in_one_bucket(mut self, sql: Statement, placed: &[Placed<'w>]) -> Self {
         self.sql = sql;
-        self.columns[0] = Box::new(bucket(&id_of(placed[0].write)));
+        self.columns[0] = Box::new(bucket(&placed[0].write.id()));
         self
     }
 
     fn new(sql: Statement, columns: Vec<Column<'w>>, placed: &[Placed<'w>]) -> Option<Self> {
-        let places = placed.iter().map(|placed| (id_of(placed.write), placed.place)).collect();
+        let places = placed.iter().map(|placed| (placed.write.id(), placed.place)).collect();
         (!placed.is_empty()).then_some(Self { sql, columns, places })
     }
 }
 
 fn have_one_bucket(one: &Placed<'_>, other: &Placed<'_>) -> bool {
-    bucket(&id_of(one.write)) == bucket(&id_of(other.write))
+    bucket(&one.write.id()) == bucket(&other.write.id())
 }
 
 fn records<'w>(placed: &[Placed<'w>]) -> Vec<&'w Record> {
