@@ -38,6 +38,7 @@ pub enum Code {
     MinTtlTooLong,
     NodeUnknown,
     NodeAlone,
+    LeasesElsewhere,
 }
 
 impl Code {
@@ -72,6 +73,7 @@ impl Code {
             Self::MinTtlTooLong => "min_ttl_too_long",
             Self::NodeUnknown => "node_unknown",
             Self::NodeAlone => "node_alone",
+            Self::LeasesElsewhere => "leases_elsewhere",
         }
     }
 }
@@ -292,6 +294,11 @@ pub enum HandOverError {
     /// The row is not as it was exported.
     #[error("the key has changed since it was exported: export it again")]
     Changed,
+    /// Other keepers hold leases, and may be renewing what is to be marked.
+    #[error(
+        "other keepers of this keyring renew some of its keys: drain them first (`storekeeper node drain NODE`) and begin again"
+    )]
+    LeasesElsewhere,
     /// The keyring could not make it durable.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
@@ -303,6 +310,7 @@ impl HandOverError {
         match self {
             Self::NotFound => Code::KeyNotFound,
             Self::Changed => Code::KeyChanged,
+            Self::LeasesElsewhere => Code::LeasesElsewhere,
             Self::Keyring(_) => Code::KeyringUnavailable,
         }
     }

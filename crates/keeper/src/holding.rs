@@ -4,7 +4,7 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use storekeeper_keyring::Buckets;
-use storekeeper_model::KeyId;
+use storekeeper_model::{Bucket, KeyId};
 
 /// The leases as they were last known, and until when they are ours.
 #[derive(Debug)]
@@ -43,6 +43,14 @@ impl Holding {
         })
     }
 
+    /// Whether every lease is ours now, so that nobody else has anything under way: leases are given back only where nothing is.
+    pub(crate) fn is_everything(&self, elapsed: Duration) -> bool {
+        self.leases.as_ref().is_none_or(|leases| {
+            let leases = leases.read().unwrap_or_else(PoisonError::into_inner);
+            leases.0.len() == usize::from(Bucket::COUNT) && elapsed < leases.1
+        })
+    }
+
     /// Whether the row's lease is ours now.
     pub(crate) fn contains(&self, id: KeyId, elapsed: Duration) -> bool {
         self.outlives(id, elapsed, Duration::ZERO)
@@ -63,5 +71,18 @@ mod tests {
         holding.set([ours.bucket()].into_iter().collect(), second * 10);
         assert!(holding.outlives(ours, second * 2, second * 7) && !holding.outlives(ours, second * 2, second * 8));
         assert!(!holding.contains(theirs, second) && !holding.contains(ours, second * 10));
+    }
+
+    #[test]
+    fn everything_is_every_lease_and_in_time() {
+        let second = Duration::from_secs(1);
+        assert!(Holding::alone().is_everything(Duration::MAX));
+        let holding = Holding::shared();
+        let mut all = Buckets::all();
+        holding.set(all.clone(), second);
+        assert!(holding.is_everything(Duration::ZERO) && !holding.is_everything(second));
+        all.remove(KeyId::from_bytes([1; 16]).bucket());
+        holding.set(all, second);
+        assert!(!holding.is_everything(Duration::ZERO));
     }
 }

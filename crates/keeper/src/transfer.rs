@@ -97,7 +97,7 @@ pub struct ExportPage {
     pub damaged: Vec<KeyView>,
     /// Ask for keys after this one; `None` at the end.
     pub next: Option<KeyId>,
-    /// With the last page: how many keys there are of the apps asked for, counted after the last row was read.
+    /// With the first page and the last: how many keys there are of the apps asked for, counted after the page was read.
     pub counted: Option<u64>,
 }
 
@@ -160,7 +160,7 @@ impl Keeper {
                 break;
             }
         }
-        if page.next.is_none() {
+        if page.next.is_none() || query.after.is_none() {
             page.counted = Some(self.count_for(&query, now).await?);
         }
         Ok(page)
@@ -200,10 +200,23 @@ impl Keeper {
         Ok(counts.map(|count| count.active + count.revoked + count.lapsed + count.handed_over).sum())
     }
 
+    /// Whether keys may be handed over here: a mark stops nobody but this keeper, so no other one may have a lease.
+    ///
+    /// # Errors
+    /// [`HandOverError::LeasesElsewhere`].
+    pub fn may_hand_over(&self) -> Result<(), HandOverError> {
+        let is_ours = self.inner.tools.holding.is_everything(self.clock().elapsed());
+        if is_ours { Ok(()) } else { Err(HandOverError::LeasesElsewhere) }
+    }
+
     /// Marks keys as handed over: they are served until they expire and not renewed. Each only if its row is as it was
     /// exported; answers for each, in order, once durable. What is revoked or lapsed needs no mark, and is no failure. What is
-    /// being renewed here is waited for, so that its successor is exported and not left behind.
+    /// being renewed here is waited for, so that its successor is exported and not left behind; nothing is marked while
+    /// another keeper may be renewing.
     pub async fn hand_over(&self, items: Vec<HandOver>) -> Vec<Result<(), HandOverError>> {
+        if self.may_hand_over().is_err() {
+            return items.iter().map(|_| Err(HandOverError::LeasesElsewhere)).collect();
+        }
         let mut answers: Vec<Option<Result<(), HandOverError>>> = items.iter().map(|_| None).collect();
         let ids: Vec<KeyId> = items.iter().map(|item| item.identity.key_id()).collect();
         for _ in 0..ROUNDS_MAX {
@@ -219,6 +232,10 @@ impl Keeper {
             }
         }
         let marked: Vec<usize> = (0..items.len()).filter(|place| matches!(answers[*place], Some(Ok(())))).collect();
+        // Who has come meanwhile may have found rows due before they were marked.
+        if self.may_hand_over().is_err() {
+            marked.iter().for_each(|place| answers[*place] = Some(Err(HandOverError::LeasesElsewhere)));
+        }
         self.end_what_is_under_way(&ids, &marked, &mut answers).await;
         answers.into_iter().map(|answer| answer.unwrap_or(Err(HandOverError::Changed))).collect()
     }

@@ -48,7 +48,7 @@ pub(crate) struct HandedOverLine {
 /// Hand keys over.
 ///
 /// Marks exported keys as another keeper's: they are served until they expire, and not renewed. A newer key that is enrolled, or `reclaim`, takes
-/// them back.
+/// them back. Of several keepers that share a keyring, only one that holds every lease may do so.
 #[utoipa::path(
     post,
     path = "/v1/admin/keys:handover",
@@ -60,6 +60,7 @@ pub(crate) struct HandedOverLine {
 pub(crate) async fn hand_over(call: Call, body: Body) -> Result<Response, Problem> {
     call.caller.demand(Scope::Admin)?;
     call.query(&[])?;
+    call.api.keeper().may_hand_over()?;
     let job = HandOvers(Arc::clone(&call.caller));
     batch::answer(&call, body, job)
 }

@@ -83,6 +83,7 @@ impl ProblemCode {
             Code::MinTtlTooLong => &MIN_TTL_TOO_LONG,
             Code::NodeUnknown => &NODE_UNKNOWN,
             Code::NodeAlone => &NODE_ALONE,
+            Code::LeasesElsewhere => &LEASES_ELSEWHERE,
         }
     }
 }
@@ -127,6 +128,7 @@ table! {
     REQUEST_TIMEOUT = "request_timeout" 408 Caller None, "the body did not arrive in time";
     KEY_OLDER = "key_older" 409 Caller None, "a key issued later is held";
     NODE_ALONE = "node_alone" 409 Caller None, "one keeper alone holds the keyring";
+    LEASES_ELSEWHERE = "leases_elsewhere" 409 Operator None, "other keepers renew keys of this keyring";
     KEY_CHANGED = "key_changed" 409 Caller None, "the key has changed since it was exported";
     KEY_REVOKED = "key_revoked" 410 User None, "the Store refuses this key for good";
     KEY_LAPSED = "key_lapsed" 410 User None, "the key expired before it could be renewed";

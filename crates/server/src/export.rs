@@ -28,7 +28,7 @@ pub(crate) struct ExportAnswer<'a> {
     damaged: Vec<NamedLine<'a>>,
     /// Give this as `cursor` to read on; null at the end.
     next: Option<String>,
-    /// With the last page: how many keys there are of the apps asked for.
+    /// With the first page and the last: how many keys there are of the apps asked for.
     counted: Option<u64>,
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use common::keyring::Mood;
+use common::keyring::{Mood, TestKeyring};
 use common::store::{Entra, Renewal};
 use common::{Answer, DAY, KEY, LIMITED, Mint, NOBODY, ROOT, START, World, config, key, request, send};
 use http::{Method, header};
@@ -219,6 +219,10 @@ async fn transfer_codes(seen: &mut Seen) {
     }
     for bad in ["{", "{\"app\":\"mygame\",\"user\":\"a\",\"key\":\"k\",\"state\":\"expired\"}"] {
         assert_eq!(told(world.admin(Method::POST, "/v1/admin/keys:import", bad).await), "body_invalid");
+    }
+    let world = World::on(TestKeyring::of_another_node().await, config()).await;
+    for body in ["", "{"] {
+        seen.check(&world.admin(Method::POST, "/v1/admin/keys:handover", body).await, "leases_elsewhere");
     }
 }
 

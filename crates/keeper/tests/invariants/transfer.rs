@@ -9,12 +9,14 @@ use storekeeper_keeper::{
 use storekeeper_keyring::{Expected, Keyring, Record, Refused, State, Write};
 use storekeeper_model::{Fingerprint, Secret};
 
+use crate::support::fleet::Fleet;
 use crate::support::store::Mood;
-use crate::support::{DAY, HOUR, MINUTE, World, identity, mygame, player, request};
+use crate::support::{DAY, HOUR, MINUTE, SECOND, World, identity, mygame, player, request};
 
 async fn exported(keeper: &Keeper, query: ExportQuery) -> Vec<ExportedKey> {
     let mut keys = Vec::new();
     let mut query = ExportQuery { limit: 7, ..query };
+    let mut is_first = true;
     loop {
         let page = keeper.export(query.clone()).await.unwrap();
         assert!(page.damaged.is_empty());
@@ -25,7 +27,8 @@ async fn exported(keeper: &Keeper, query: ExportQuery) -> Vec<ExportedKey> {
             assert!(expected.is_none_or(|expected| page.counted == Some(expected)));
             return keys;
         }
-        assert_eq!(page.counted, None);
+        assert_eq!(page.counted.is_some(), is_first, "how many there are is told in the beginning and at the end");
+        is_first = false;
     }
 }
 
@@ -164,6 +167,42 @@ async fn what_waits_to_be_renewed_is_not_sent_once_it_is_handed_over() {
     }
     world.advance(DAY).await;
     assert_eq!(world.store.renewals(), sent, "nothing else was sent");
+}
+
+#[tokio::test]
+async fn nothing_is_handed_over_while_another_keeper_may_be_renewing_it() {
+    let fleet = Fleet::of(2).await;
+    fleet.members.iter().for_each(|member| member.hear_late_by(SECOND * 6));
+    for number in 0..120 {
+        fleet.enroll(number % 2, &player(number), DAY * 12).await;
+    }
+    fleet.advance(SECOND * 3).await;
+    let keeper = fleet.members[0].keeper.clone();
+    let hand_over = async |query: ExportQuery| {
+        let marks = exported(&keeper, query).await.iter().map(mark).collect();
+        let keeper = keeper.clone();
+        fleet.answer(async move { keeper.hand_over(marks).await }).await
+    };
+    assert!(fleet.store.renewals() < 120, "most wait at both");
+    for told in hand_over(ExportQuery::default()).await {
+        assert!(matches!(told, Err(HandOverError::LeasesElsewhere)), "{told:?}");
+    }
+    let left = || ExportQuery { to_hand_over: true, ..ExportQuery::default() };
+    assert_eq!(exported(&keeper, left()).await.len(), 120, "nothing is marked");
+
+    keeper.drain_node("node-2").await.unwrap();
+    fleet.advance(SECOND * 2).await;
+    assert!(keeper.may_hand_over().is_err(), "what is under way there is waited for");
+    fleet.advance(SECOND * 10).await;
+    keeper.may_hand_over().unwrap();
+    let told = hand_over(ExportQuery::default()).await;
+    assert!(told.iter().any(|told| matches!(told, Err(HandOverError::Changed))), "some are being renewed here");
+    for told in hand_over(left()).await {
+        told.unwrap();
+    }
+    let sent = fleet.store.renewals();
+    fleet.advance(MINUTE * 2).await;
+    assert_eq!((fleet.store.renewals(), exported(&keeper, left()).await.len()), (sent, 0), "nobody renews any of them");
 }
 
 #[tokio::test]

@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use storekeeper_keyring::{Keyring, KeyringError, MemoryKeyring, Record, Settled, Write, delegate};
+use storekeeper_keyring::{
+    Keyring, KeyringError, LeaseChange, MemoryKeyring, NodeId, Presence, Record, Settled, Write, delegate,
+};
 use storekeeper_model::KeyId;
 
 /// How it behaves.
@@ -25,6 +27,17 @@ pub(crate) struct TestKeyring {
 }
 
 impl TestKeyring {
+    /// One that several share, and of which another node has every lease.
+    pub(crate) async fn of_another_node() -> Self {
+        let memory = MemoryKeyring::shared();
+        let leases = memory.leases().unwrap();
+        let other = NodeId::from_bytes([9; 16]);
+        leases.beat(&Presence { id: other, name: "another".into(), draining: false }).await.unwrap();
+        let taken = leases.all().await.unwrap().into_iter().map(|seen| LeaseChange { seen, owner: Some(other) });
+        leases.change(taken.collect()).await.unwrap();
+        Self { memory, ..Self::default() }
+    }
+
     pub(crate) fn set_mood(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
     }

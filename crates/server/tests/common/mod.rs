@@ -193,8 +193,13 @@ impl World {
     }
 
     pub(crate) async fn with(config: ServerConfig) -> Self {
+        Self::on(TestKeyring::default(), config).await
+    }
+
+    /// On this keyring.
+    pub(crate) async fn on(keyring: TestKeyring, config: ServerConfig) -> Self {
         let clock = VirtualClock::frozen_at(START);
-        let keyring = Arc::new(TestKeyring::default());
+        let keyring = Arc::new(keyring);
         let store = Arc::new(Store::new(clock.clone()));
         let keeper = Keeper::start(
             keeper_config(),
