@@ -94,13 +94,13 @@ impl Import {
         if self.plan {
             let mut plan = Plan::new(self.config.as_deref(), environment, now)?;
             let default_app = self.app.as_deref();
-            let source =
-                Source::read(&self.file, passphrase.as_ref(), default_app, &mut rejects, |seen| plan.add(seen))?;
-            plan.print(source.lines(), tally.rejected, format)?;
+            let mut source = Source::read(&self.file, passphrase.as_ref(), default_app, &mut rejects)?;
+            source.look_again(default_app, |seen| plan.add(seen))?;
+            plan.print(source.lines(), source.overtaken(), tally.rejected, format)?;
             return ended(&tally);
         }
         let keeper = self.target.admin()?;
-        let source = Source::read(&self.file, passphrase.as_ref(), self.app.as_deref(), &mut rejects, |_| {})?;
+        let source = Source::read(&self.file, passphrase.as_ref(), self.app.as_deref(), &mut rejects)?;
         tally.overtaken = source.overtaken();
         tally.lines = source.lines() + tally.overtaken + tally.rejected;
         let bar = super::progress_bar(source.lines(), "importing keys");

@@ -49,7 +49,9 @@ pub(super) struct Plan {
 #[derive(Serialize)]
 struct Told<'a> {
     now: Timestamp,
+    /// Those that would be sent; each is in one share.
     lines: u64,
+    overtaken: u64,
     rejected: u64,
     shares: Vec<ToldShare<'a>>,
 }
@@ -106,17 +108,22 @@ impl Plan {
         share.due += u64::from(renew_at(&policy, seen.id, &seen.lifetime).is_some_and(|at| at <= now));
     }
 
-    /// Prints it.
-    pub(super) fn print(mut self, lines: u64, rejected: u64, format: Format) -> CommandResult {
+    /// Says how long it takes, now that all keys are known.
+    fn end(&mut self) {
         let policies: Vec<RenewalPolicy> = self.shares.keys().map(|(app, _)| self.policy(app)).collect();
         for (share, policy) in self.shares.values_mut().zip(policies) {
             share.drain_seconds = drain(share.due, policy.pace_max);
             share.drain_at_start_seconds = drain(share.due, policy.pace_start);
         }
+    }
+
+    /// Prints it.
+    pub(super) fn print(mut self, lines: u64, overtaken: u64, rejected: u64, format: Format) -> CommandResult {
+        self.end();
         let shares = self.shares.iter();
         if format == Format::Json {
-            let shares = shares.map(|((app, kind), share)| ToldShare { app: app.as_str(), kind, share });
-            return output::print_json(&Told { now: self.now, lines, rejected, shares: shares.collect() });
+            let shares = shares.map(|((app, kind), share)| ToldShare { app: app.as_str(), kind, share }).collect();
+            return output::print_json(&Told { now: self.now, lines, overtaken, rejected, shares });
         }
         let mut rows = Rows::new([
             "APP",
@@ -139,7 +146,7 @@ impl Plan {
         for ((app, kind), share) in shares {
             rows.add(row(app, kind, share));
         }
-        output::print(&format!("{}\n{}", rows.text(), remarks(lines, rejected, self.policies.is_empty())))
+        output::print(&format!("{}\n{}", rows.text(), remarks(lines, overtaken, rejected, self.policies.is_empty())))
     }
 }
 
@@ -171,10 +178,66 @@ fn row(app: &AppName, kind: &str, share: &Share) -> [String; 15] {
     ]
 }
 
-fn remarks(lines: u64, rejected: u64, is_default: bool) -> String {
+fn remarks(lines: u64, overtaken: u64, rejected: u64, is_default: bool) -> String {
     let policy =
         if is_default { "the default policy; --config FILE plans by yours" } else { "the configured policies" };
     let rejected =
         if rejected > 0 { format!(", {} cannot be taken", counted(rejected, "line")) } else { String::new() };
-    format!("{}{rejected}; by {policy}. Nothing was changed.", counted(lines, "key"))
+    let overtaken = if overtaken > 0 {
+        format!(", {} overtaken by a later one", counted(overtaken, "line"))
+    } else {
+        String::new()
+    };
+    format!("{}{overtaken}{rejected}; by {policy}. Nothing was changed.", counted(lines, "key"))
+}
+
+#[cfg(test)]
+mod tests {
+    use storekeeper_model::{KeyId, Lifetime};
+
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn plan(now: Timestamp) -> Plan {
+        Plan { now, policies: BTreeMap::new(), shares: BTreeMap::new() }
+    }
+
+    #[test]
+    fn each_key_is_in_the_figures_that_its_age_belongs_to() {
+        let now = Timestamp::from_seconds(1_790_000_000);
+        let mut plan = plan(now);
+        let app = AppName::new("mygame").unwrap();
+        let mut add = |kind, lifetime, times: u8| {
+            for number in 0..times {
+                let id = KeyId::from_bytes([number * 16; 16]);
+                plan.add(&Seen { app: app.clone(), kind, id, lifetime, is_exported: true });
+            }
+        };
+        let of_age = |days: u32| {
+            let issued_at = now - DAY * days;
+            Lifetime::new(issued_at, issued_at, issued_at + DAY * 30)
+        };
+        // Renewed between the seventh and the eleventh day of its life, each at its own moment: these are due or are not
+        // whoever they are.
+        for (days, times) in [(1, 2), (3, 1), (6, 4), (12, 5), (14, 1), (15, 3), (30, 2), (31, 6)] {
+            add(KeyKind::Collections, of_age(days), times);
+        }
+        add(KeyKind::Purchase, Lifetime::new(now, now + DAY, now), 7);
+        plan.end();
+        let [collections, purchase] = plan.shares.values().collect::<Vec<_>>()[..] else { panic!("one of each kind") };
+        assert_eq!((collections.keys, collections.dead), (24, 8), "thirty days are a life");
+        assert_eq!(collections.ages, [3, 4, 0, 6, 3, 2, 6]);
+        assert_eq!((collections.past_deadline, collections.due), (4, 9));
+        assert_eq!(collections.first_expires_at, Some(now + DAY * 15));
+        assert_eq!((collections.drain_seconds, collections.drain_at_start_seconds), (1, 1));
+        assert_eq!((purchase.keys, purchase.without_times, purchase.due, purchase.dead), (7, 7, 7, 0));
+        assert_eq!((purchase.ages, purchase.first_expires_at), ([0; 7], None));
+    }
+
+    #[test]
+    fn the_time_to_drain_follows_what_is_due_and_the_pace() {
+        assert_eq!([drain(0, 20.0), drain(1, 20.0), drain(20, 20.0), drain(21, 20.0)], [0, 1, 1, 2]);
+        assert_eq!(drain(10_000_000, 500.0), 20_000);
+    }
 }

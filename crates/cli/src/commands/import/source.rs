@@ -6,9 +6,11 @@ use std::io::{self, BufRead, BufReader, Read, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use indicatif::ProgressBar;
 use storekeeper_model::{KeyId, Secret};
 use zeroize::Zeroizing;
 
+use crate::commands::progress_bar;
 use crate::envelope::{EnvelopeReader, MAGIC};
 use crate::exit::{CommandError, Exit};
 
@@ -38,16 +40,16 @@ enum Place {
 }
 
 impl Source {
-    /// Reads all lines; tells what cannot be sent, and what can.
+    /// Reads all lines; tells what cannot be sent.
     pub(super) fn read(
         path: &Path,
         passphrase: Option<&Secret<String>>,
         default_app: Option<&str>,
         reject: &mut impl FnMut(Rejected),
-        mut see: impl FnMut(&Seen),
     ) -> Result<Self, CommandError> {
         let fail = |error: io::Error| CommandError::new(Exit::Usage, format!("{}: {error}", path.display()));
-        let (reader, file) = open(path, passphrase).map_err(fail)?;
+        let bar = progress_bar(size(path), "reading keys");
+        let (reader, file) = open(path, passphrase, &bar).map_err(fail)?;
         let mut lines = Lines { reader, number: 0, offset: 0, text: Zeroizing::default() };
         let mut spool = if file.is_none() { Some(Spool::new().map_err(fail)?) } else { None };
         let (mut entries, mut exported) = (Vec::new(), Vec::new());
@@ -55,11 +57,10 @@ impl Source {
             let seen = match look(&lines.text, lines.number, default_app) {
                 Ok(seen) => seen,
                 Err(rejected) => {
-                    reject(rejected);
+                    bar.suspend(|| reject(rejected));
                     continue;
                 }
             };
-            see(&seen);
             let expires_at = seen.lifetime.expires_at().map_or(i64::MIN, |at| at.millis());
             let length = u32::try_from(lines.text.len()).expect("a longer line was rejected");
             let offset = match &mut spool {
@@ -71,6 +72,7 @@ impl Source {
             }
             entries.push(Entry { expires_at, number: lines.number, length, offset });
         }
+        bar.finish_and_clear();
         let lines = entries.len();
         drop_overtaken(&mut entries, exported);
         let overtaken = (lines - entries.len()) as u64;
@@ -96,6 +98,22 @@ impl Source {
     /// The lines in the order in which they are sent.
     pub(super) fn entries(&self) -> Vec<Entry> {
         self.entries.clone()
+    }
+
+    /// Looks again at each line that can be sent, in the order in which they stand.
+    pub(super) fn look_again(
+        &mut self,
+        default_app: Option<&str>,
+        mut see: impl FnMut(&Seen),
+    ) -> Result<(), CommandError> {
+        let mut entries = self.entries();
+        entries.sort_unstable_by_key(|entry| entry.number);
+        for entry in entries {
+            let text = Zeroizing::new(self.text(&entry)?);
+            let changed = |_| CommandError::new(Exit::Failure, format!("line {} was changed meanwhile", entry.number));
+            see(&look(&text, entry.number, default_app).map_err(changed)?);
+        }
+        Ok(())
     }
 
     /// The text of a line.
@@ -128,15 +146,20 @@ fn drop_overtaken(entries: &mut Vec<Entry>, mut exported: Vec<(KeyId, usize)>) {
 
 type Reader = BufReader<Box<dyn Read>>;
 
-/// What is read, and the file itself where lines can be read from it again.
-fn open(path: &Path, passphrase: Option<&Secret<String>>) -> io::Result<(Reader, Option<File>)> {
+/// How many bytes a file has; 0 where nobody can know before they have come.
+fn size(path: &Path) -> u64 {
+    std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file).map_or(0, |file| file.len())
+}
+
+/// What is read, and the file itself where lines can be read from it again. The bar shows how many bytes have come.
+fn open(path: &Path, passphrase: Option<&Secret<String>>, bar: &ProgressBar) -> io::Result<(Reader, Option<File>)> {
     let buffered = |read: Box<dyn Read>| BufReader::with_capacity(256 * 1024, read);
     if path == Path::new("-") {
-        return Ok((buffered(opened(Box::new(io::stdin()), passphrase)?.0), None));
+        return Ok((buffered(opened(Box::new(bar.wrap_read(io::stdin())), passphrase)?.0), None));
     }
     let file = File::open(path)?;
     let again = file.metadata()?.is_file().then(|| file.try_clone()).transpose()?;
-    let (read, is_envelope) = opened(Box::new(file), passphrase)?;
+    let (read, is_envelope) = opened(Box::new(bar.wrap_read(file)), passphrase)?;
     Ok((buffered(read), again.filter(|_| !is_envelope)))
 }
 
