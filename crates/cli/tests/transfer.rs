@@ -7,18 +7,27 @@ mod cluster;
 #[path = "support/scene.rs"]
 mod scene;
 mod support;
+#[path = "support/valve.rs"]
+mod valve;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use cluster::{Cluster, SUPERUSER};
 use scene::{SERVE, Scene};
 use serde_json::{Value, json};
 use support::{Done, Server};
+use valve::{Direction, Valve};
 
 const KEYS: usize = 400;
+/// Three pages of an export and a part of a fourth, and three groups of an import and a part of a fourth.
+const MANY: usize = 3500;
+/// How long another process may take to get somewhere.
+const PATIENCE: Duration = Duration::from_secs(120);
 const OPERATOR: &str = "an-operators-token-0001";
 
 /// Two keepers towards one Store; the first has keys.
@@ -41,9 +50,9 @@ impl Pair {
     }
 
     /// One on a file, and one on a PostgreSQL, neither paused.
-    fn to_postgres() -> Self {
-        Cluster::shared().psql("postgres", "CREATE DATABASE moved");
-        Self::start(&format!("url = \"{}\"", Cluster::shared().url(SUPERUSER, "moved")))
+    fn to_postgres(database: &str) -> Self {
+        Cluster::shared().psql("postgres", &format!("CREATE DATABASE {database}"));
+        Self::start(&format!("url = \"{}\"", Cluster::shared().url(SUPERUSER, database)))
     }
 
     fn start(new_keyring: &str) -> Self {
@@ -70,17 +79,19 @@ impl Pair {
 
     fn enroll(&self, keys: usize) {
         let now = self.scene.now();
-        let mut lines = String::new();
-        for number in 0..keys {
+        let line = |number: usize| {
             let user = format!("player-{number:04}");
             // All ages up to 20 days: some are past the deadline, and due at once.
             let age = std::time::Duration::from_secs(86_400 * (number as u64 % 20));
             let key = self.scene.mint("collections", &user, now - age);
-            lines.push_str(&json!({"app": "mygame", "user": user, "key": key}).to_string());
-            lines.push('\n');
+            json!({"app": "mygame", "user": user, "key": key}).to_string() + "\n"
+        };
+        for from in (0..keys).step_by(KEYS) {
+            let group = from..keys.min(from + KEYS);
+            let lines: String = group.clone().map(line).collect();
+            let answer = self.scene.ask(&self.scene.listen(), "POST /v1/keys:enroll", &lines).unwrap();
+            assert_eq!(answer.lines().iter().filter(|line| line["status"] == 201).count(), group.len());
         }
-        let answer = self.scene.ask(&self.scene.listen(), "POST /v1/keys:enroll", &lines).unwrap();
-        assert_eq!(answer.lines().iter().filter(|line| line["status"] == 201).count(), keys);
     }
 
     fn run(&self, ready: &str, arguments: &[&str]) -> Done {
@@ -91,9 +102,40 @@ impl Pair {
         self.run(ready, &["app", "list", "-o", "json"]).ok().json()["apps"]["mygame"].clone()
     }
 
+    /// Starts a command.
+    fn begin(&self, ready: &str, arguments: &[&str]) -> Child {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_storekeeper"));
+        let command = command.args(with(ready, arguments)).current_dir(self.scene.place.path());
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// A way to a keeper's admin listener that can be shut.
+    fn valve(&self, ready: &str) -> Valve {
+        let ready: Value = serde_json::from_slice(&fs::read(self.file(ready)).unwrap()).unwrap();
+        Valve::to(ready["admin_listen"].as_str().unwrap())
+    }
+
+    /// Waits until an export has left so many lines, and a bookmark behind them.
+    fn until_bookmark(&self, lines: usize) {
+        let has_come = || {
+            let bookmark = fs::read(self.file("all.ndjson.bookmark")).unwrap_or_default();
+            let bookmark: Value = serde_json::from_slice(&bookmark).unwrap_or_default();
+            let text = fs::read(self.file("all.ndjson.partial")).unwrap_or_default();
+            let is_here = bookmark["length"].as_u64() == Some(text.len() as u64);
+            is_here && text.iter().filter(|byte| **byte == b'\n').count() == lines
+        };
+        support::until(PATIENCE, has_come).expect("it comes so far");
+    }
+
     fn file(&self, name: &str) -> std::path::PathBuf {
         self.scene.place.path().join(name)
     }
+}
+
+/// What `kill -9` does.
+fn kill(mut command: Child) {
+    command.kill().unwrap();
+    command.wait().unwrap();
 }
 
 fn with<'a>(ready: &'a str, arguments: &[&'a str]) -> Vec<&'a str> {
@@ -105,57 +147,114 @@ fn lines(text: &str) -> BTreeMap<String, Value> {
     lines.map(|line| (line["user"].as_str().unwrap().to_owned(), line)).collect()
 }
 
+/// What an export has told on stderr.
+fn told(done: &Done) -> Value {
+    serde_json::from_str(done.err.trim()).unwrap_or_else(|error| panic!("{error}: {done:?}"))
+}
+
 #[test]
-fn a_hand_over_loses_nothing_although_the_import_dies_on_the_way() {
-    let mut pair = Pair::new(KEYS);
-    let told = pair.run("keeper.json", &["export", "--handover", "--out", "all.ndjson", "-o", "json"]).ok();
-    let told: Value = serde_json::from_str(told.err.trim()).unwrap();
-    assert_eq!((&told["keys"], &told["handed_over"], &told["counted"]), (&json!(KEYS), &json!(KEYS), &json!(KEYS)));
+fn an_export_that_is_killed_goes_on_where_it_was() {
+    let pair = Pair::new(MANY);
+    let valve = pair.valve("keeper.json");
+    let export = ["export", "--out", "all.ndjson", "--admin-server", valve.address(), "-o", "json"];
+    // Two pages and a part of the third come through.
+    valve.let_through(Direction::Down, 6_000_000);
+    let killed = pair.begin("keeper.json", &export);
+    pair.until_bookmark(2000);
+    kill(killed);
+    // It may be killed while it writes.
+    let left = fs::OpenOptions::new().append(true).open(pair.file("all.ndjson.partial"));
+    left.unwrap().write_all(b"{\"app\":\"mygame\",\"user\":\"player-").unwrap();
+
+    valve.open();
+    let before = valve.passed(Direction::Down);
+    let done = told(&pair.run("keeper.json", &export).ok());
+    assert_eq!((&done["resumed"], &done["lines"], &done["keys"]), (&json!(2000), &json!(MANY), &json!(MANY)));
+    assert_eq!((&done["counted"], &done["left"]), (&json!(MANY), &json!(0)));
+    assert!(valve.passed(Direction::Down) - before < 5_000_000, "what stood in it was not asked for again");
+    let text = fs::read_to_string(pair.file("all.ndjson")).unwrap();
+    let all = lines(&text);
+    assert_eq!((text.lines().count(), all.len()), (MANY, MANY), "each is in it once");
+    assert_eq!(all, lines(&pair.run("keeper.json", &["export"]).ok().out), "as in one that was never interrupted");
+    for gone in ["all.ndjson.partial", "all.ndjson.bookmark"] {
+        assert!(!pair.file(gone).exists(), "{gone}");
+    }
+}
+
+#[test]
+fn a_hand_over_loses_nothing_although_each_command_dies_on_the_way() {
+    let mut pair = Pair::new(MANY);
+    let valve = pair.valve("keeper.json");
+    let export = ["export", "--handover", "--out", "all.ndjson", "--admin-server", valve.address(), "-o", "json"];
+    // The marks of one page come through, and some of the second.
+    valve.let_through(Direction::Up, 140_000);
+    let killed = pair.begin("keeper.json", &export);
+    pair.until_bookmark(2000);
+    let marked = || pair.stats("keeper.json")["handed_over"].as_u64().unwrap();
+    support::until(PATIENCE, || marked() > 1000).expect("some of the second page are marked");
+    kill(killed);
+
+    valve.open();
+    let done = told(&pair.run("keeper.json", &export).ok());
+    let all = json!(MANY);
+    assert_eq!((&done["resumed"], &done["keys"], &done["counted"]), (&json!(2000), &all, &all));
+    assert_eq!((&done["handed_over"], &done["active"], &done["left"]), (&all, &all, &json!(0)));
+    let again = done["lines"].as_u64().unwrap() - MANY as u64;
+    assert!((1..1000).contains(&again), "what had a line and no mark is written again, and nothing else: {again}");
     assert_eq!(fs::metadata(pair.file("all.ndjson")).unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(!pair.file("all.ndjson.partial").exists());
     let text = fs::read_to_string(pair.file("all.ndjson")).unwrap();
     let exported = lines(&text);
-    assert_eq!((exported.len(), text.lines().count()), (KEYS, KEYS));
+    assert_eq!((exported.len() as u64, text.lines().count() as u64), (MANY as u64, done["lines"].as_u64().unwrap()));
     let stats = pair.stats("keeper.json");
-    assert_eq!((&stats["handed_over"], &stats["keys"]["active"]), (&json!(KEYS), &json!(0)));
+    assert_eq!((&stats["handed_over"], &stats["keys"]["active"]), (&all, &json!(0)));
     pair.run("keeper.json", &["key", "explain", "player-0001"]).ok();
 
-    // The keeper that takes the keys dies while it takes them, and so does the command.
-    let mut import = std::process::Command::new(env!("CARGO_BIN_EXE_storekeeper"));
-    let arguments = with("new.json", &["import", "all.ndjson"]);
-    let import =
-        import.args(arguments).current_dir(pair.scene.place.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut import = import.spawn().unwrap();
+    // The keeper that takes the keys dies while it takes them, and so does the command: two groups have come through.
+    let valve = pair.valve("new.json");
+    valve.let_through(Direction::Up, 5_000_000);
+    let killed = pair.begin("new.json", &["import", "all.ndjson", "--admin-server", valve.address()]);
+    let active = || pair.stats("new.json")["keys"]["active"].as_u64().unwrap();
+    support::until(PATIENCE, || active() >= 2048).expect("two groups are taken");
+    kill(killed);
     drop(pair.new.take());
-    import.kill().unwrap();
-    import.wait().unwrap();
     fs::remove_file(pair.file("new.json")).unwrap();
     pair.new = Some(pair.scene.place.serve(&NEW));
-    let taken = pair.stats("new.json")["keys"]["active"].as_u64().unwrap();
+    let there = lines(&pair.run("new.json", &["export"]).ok().out);
+    let taken = there.len() as u64;
+    assert!((2048..MANY as u64).contains(&taken), "{taken}");
+    let expires_at = |of: &dyn Fn(&str) -> bool| {
+        let chosen = exported.iter().filter(|(user, _)| of(user));
+        chosen.map(|(_, line)| line["expires_at"].as_str().unwrap().to_owned()).collect::<BTreeSet<String>>()
+    };
+    let (first, last) = (expires_at(&|user| there.contains_key(user)), expires_at(&|user| !there.contains_key(user)));
+    assert!(first.last() <= last.first(), "what expires first goes first: {first:?} {last:?}");
 
     let plan = pair.run("new.json", &["import", "--plan", "all.ndjson", "-o", "json"]).ok().json();
-    assert_eq!((&plan["lines"], &plan["shares"][0]["keys"]), (&json!(KEYS), &json!(KEYS)));
-    assert_eq!(plan["shares"][0]["past_deadline"], json!(KEYS / 20 * 5 + KEYS / 20), "fourteen days and older");
+    assert_eq!((&plan["lines"], &plan["shares"][0]["keys"], &plan["rejected"]), (&all, &all, &json!(0)));
+    assert_eq!(plan["overtaken"], json!(again), "a line that has a later one is in no figure");
+    let by_age = plan["shares"][0]["ages"].as_array().unwrap().iter().map(|keys| keys.as_u64().unwrap());
+    assert_eq!(by_age.sum::<u64>(), MANY as u64);
+    assert_eq!(plan["shares"][0]["past_deadline"], json!(MANY / 20 * 6), "fourteen days and older");
     assert_eq!(pair.stats("new.json")["keys"]["active"], json!(taken), "a plan changes nothing");
 
     let tally = pair.run("new.json", &["import", "all.ndjson", "-o", "json"]).ok().json();
-    assert_eq!((&tally["lines"], &tally["rejected"]), (&json!(KEYS), &json!(0)));
-    assert_eq!(tally["known"], json!(taken), "what was taken is recognised");
-    assert_eq!(tally["new"], json!(KEYS as u64 - taken));
-    assert_eq!(pair.stats("new.json")["keys"]["active"], json!(KEYS));
+    assert_eq!((&tally["overtaken"], &tally["rejected"]), (&json!(again), &json!(0)));
+    assert_eq!((&tally["known"], &tally["new"]), (&json!(taken), &json!(MANY as u64 - taken)), "each is taken once");
+    assert_eq!(pair.stats("new.json")["keys"]["active"], all);
     let there = pair.run("new.json", &["export"]).ok();
+    assert_eq!(there.out.lines().count(), MANY);
     for (user, line) in lines(&there.out) {
         for member in ["key", "state", "proven", "fingerprint", "enrolled", "key_version", "last_used", "expires_at"] {
             assert_eq!(line[member], exported[&user][member], "{user}: {member}");
         }
     }
     pair.run("keeper.json", &["app", "reclaim", "mygame"]).ok();
-    assert_eq!(pair.stats("keeper.json")["keys"]["active"], json!(KEYS));
+    assert_eq!(pair.stats("keeper.json")["keys"]["active"], all);
 }
 
 #[test]
 fn from_sqlite_to_postgresql_with_renewals_under_way_nothing_is_lost_and_no_key_is_renewed_by_two() {
-    let pair = Pair::to_postgres();
+    let pair = Pair::to_postgres("moved");
     let slow = ["fault", "add", "renew", "--when", "after", "--delay", "2s", "--probability", "1"];
     pair.scene.place.run(&[&slow[..], &["--ready-file", "emulator.json"]].concat()).ok();
     pair.enroll(KEYS);
@@ -192,6 +291,25 @@ fn from_sqlite_to_postgresql_with_renewals_under_way_nothing_is_lost_and_no_key_
             "{user}: it has a successor that nobody keeps"
         );
     }
+}
+
+#[test]
+fn of_a_fleet_one_hands_over_once_the_others_are_drained() {
+    let pair = Pair::to_postgres("fleet");
+    let other = ["serve", "--config", "new.toml", "--ready-file", "other.json", "--node-name", "other"];
+    let _other = pair.scene.place.serve(&other);
+    let leases = || {
+        let nodes = pair.run("new.json", &["node", "list", "-o", "json"]).ok().json();
+        let other = nodes["nodes"].as_array().unwrap().iter().find(|node| node["name"] == "other").cloned();
+        other.map_or(0, |node| node["leases"].as_u64().unwrap())
+    };
+    support::until(PATIENCE, || leases() == 2048).expect("it has its half");
+    let export = ["export", "--handover", "--out", "all.ndjson"];
+    pair.run("new.json", &export).fails(4, "storekeeper node drain NODE");
+    assert!(!pair.file("all.ndjson.partial").exists(), "nothing is left behind");
+    pair.run("new.json", &["export", "--out", "copy.ndjson"]).ok();
+    pair.run("new.json", &["node", "drain", "other"]).ok();
+    support::until(PATIENCE, || pair.run("new.json", &export).code == Some(0)).expect("it has every lease in the end");
 }
 
 #[test]

@@ -1,15 +1,18 @@
 //! `storekeeper export`: keys with all that is known of them, as NDJSON, to a file or a pipe; handed over if told.
 
+mod bookmark;
 mod out;
 mod page;
+mod written;
 
-use std::collections::HashSet;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
+use storekeeper_clock::{Clock as _, SystemClock};
+use storekeeper_model::KeyId;
 
 use crate::commands::passphrase;
 use crate::exit::{CommandError, CommandResult, Exit};
@@ -17,8 +20,10 @@ use crate::output::{self, Format, counted, remark};
 use crate::remote::Remote;
 use crate::target::Target;
 
+use bookmark::{Bookmark, Order};
 use out::Out;
-use page::{Asked, Line, Page, hand_over};
+use page::{Asked, Line, Mark, Page, demand_hand_over, hand_over};
+use written::{Fate, Written};
 
 /// Write keys with all that is known of them as NDJSON, for another keeper or a table of your own.
 ///
@@ -56,16 +61,22 @@ meanwhile; what has changed is written again. `storekeeper app reclaim APP` take
 /// Passes over the population until nothing is left to hand over.
 const PASSES_MAX: usize = 20;
 
-/// What was done. Of a key that was written twice, because it changed meanwhile, the later line counts.
-#[derive(Debug, Default, Serialize)]
+/// What was done. Each key is counted once; of one that was written twice, because it changed meanwhile, the later line counts.
+#[derive(Debug, Serialize)]
 struct Tally {
     lines: u64,
     keys: u64,
     active: u64,
     revoked: u64,
     lapsed: u64,
+    /// Of the active: those that are another keeper's now.
     handed_over: u64,
+    /// Keys that could not be read.
     damaged: u64,
+    /// Keys that changed in every pass, and are still this keeper's.
+    left: u64,
+    /// Lines that an export had written before it was interrupted and this one went on with.
+    resumed: u64,
     /// How many the keeper has of the apps asked for, counted after the last one was read.
     counted: Option<u64>,
     cursor: String,
@@ -80,122 +91,204 @@ impl Export {
         }
         let passphrase = self.passphrase_file.as_deref().map(passphrase).transpose()?;
         let keeper = self.target.admin()?;
-        let mut asked = Asked { app: self.app.clone(), since: self.since.clone(), ..Asked::default() };
-        // Asked before the file is made: who is refused leaves nothing behind.
-        let first = asked.page(&keeper).await?;
-        let mut run = Run {
-            out: Out::create(self.out.as_deref(), passphrase.as_ref())?,
-            keeper,
+        let order = Order {
+            keeper: keeper.address(),
+            app: self.app.clone(),
+            since: self.since.clone(),
             handover: self.handover,
-            tally: Tally { cursor: first.cursor.clone(), ..Tally::default() },
-            changed: HashSet::new(),
-            bar: super::progress_bar(0, "exporting keys"),
         };
-        run.pass(&mut asked, Some(first)).await?;
-        for _ in 0..PASSES_MAX {
-            if !self.handover || run.again(&asked).await? == 0 {
-                break;
-            }
+        if self.handover {
+            demand_hand_over(&keeper).await?;
         }
-        run.out.finish()?;
-        run.bar.finish_and_clear();
-        tell(&run.tally, self.since.is_some(), self.out.as_deref(), format)
+        let interrupted = match &self.out {
+            Some(path) if passphrase.is_none() => go_on(path, &order)?,
+            _ => None,
+        };
+        let (mut run, first) = match interrupted {
+            Some((bookmark, out, written)) => (Run::new(keeper, bookmark, out, written), None),
+            None => {
+                // Asked before the file is made: who is refused leaves nothing behind.
+                let first = order.asked(None).page(&keeper).await?;
+                let out = Out::create(self.out.as_deref(), passphrase.as_ref())?;
+                (Run::new(keeper, Bookmark::begin(order, &first), out, Written::default()), Some(first))
+            }
+        };
+        if run.resumed > 0 && format == Format::Table {
+            let lines = counted(run.resumed, "line");
+            remark(&format!("going on with an export that was interrupted: it has {lines}"));
+        }
+        run.finish(first).await?;
+        tell(&run.tally(), self.since.is_some(), self.out.as_deref(), format)
     }
+}
+
+/// What an interrupted export of the same order has left, if it has left anything that can be gone on with.
+fn go_on(path: &Path, order: &Order) -> Result<Option<(Bookmark, Out, Written)>, CommandError> {
+    let Some(bookmark) = Bookmark::find(path, order, SystemClock::new().now()) else { return Ok(None) };
+    Ok(Out::go_on(path, &bookmark)?.map(|(out, written)| (bookmark, out, written)))
 }
 
 /// An export under way.
 struct Run {
     out: Out,
     keeper: Remote,
-    handover: bool,
-    tally: Tally,
-    /// Keys whose line was written and has been overtaken.
-    changed: HashSet<String>,
+    bookmark: Bookmark,
+    written: Written,
+    resumed: u64,
+    /// Keys of the pass under way whose line was written and has been overtaken.
+    left: u64,
     bar: ProgressBar,
 }
 
 impl Run {
-    /// One pass over the population; returns how many lines were written.
-    async fn pass(&mut self, asked: &mut Asked, first: Option<Page>) -> Result<u64, CommandError> {
-        let before = self.tally.lines;
-        let mut page = match first {
-            Some(page) => page,
-            None => asked.page(&self.keeper).await?,
+    fn new(keeper: Remote, bookmark: Bookmark, out: Out, written: Written) -> Self {
+        let bar = super::progress_bar(bookmark.counted.unwrap_or(0), "exporting keys");
+        Self { out, keeper, resumed: written.lines(), left: 0, bar, bookmark, written }
+    }
+
+    /// From its first page, or from its bookmark, to its end.
+    async fn finish(&mut self, first: Option<Page>) -> CommandResult {
+        let page = match (first, self.bookmark.next.clone()) {
+            (None, Some(next)) => Some(self.bookmark.order.asked(Some(next)).page(&self.keeper).await?),
+            (first, _) => first,
         };
+        if let Some(page) = page {
+            self.first_pass(page).await?;
+        }
+        for _ in 0..PASSES_MAX {
+            if !self.bookmark.order.handover || self.again().await? == 0 {
+                break;
+            }
+        }
+        self.out.finish()?;
+        self.bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// The pass over the whole population, from this page on.
+    async fn first_pass(&mut self, mut page: Page) -> CommandResult {
         loop {
-            let lines = self.write(&page)?;
-            if self.handover && !lines.is_empty() {
-                self.out.make_durable()?;
-                self.mark(&lines).await?;
-            }
-            self.bar.inc(lines.len() as u64);
-            self.tally.counted = page.counted.or(self.tally.counted);
-            asked.cursor = page.next.take();
+            self.tell_damaged(&page);
+            self.bookmark.next = page.next.clone();
+            self.take(&page).await?;
+            let Some(next) = page.next else { return Ok(()) };
+            page = self.bookmark.order.asked(Some(next)).page(&self.keeper).await?;
+        }
+    }
+
+    /// What was enrolled or renewed while the former pass went by; returns how many lines were written.
+    async fn again(&mut self) -> Result<u64, CommandError> {
+        let before = self.written.lines();
+        self.left = 0;
+        let mut asked = Asked { is_to_hand_over: true, ..self.bookmark.order.asked(None) };
+        loop {
+            let page = asked.page(&self.keeper).await?;
+            self.take(&page).await?;
+            asked.cursor = page.next;
             if asked.cursor.is_none() {
-                return Ok(self.tally.lines - before);
+                return Ok(self.written.lines() - before);
             }
-            page = asked.page(&self.keeper).await?;
         }
     }
 
-    /// What was enrolled or renewed while the former pass went by.
-    async fn again(&mut self, asked: &Asked) -> Result<u64, CommandError> {
-        let mut asked = Asked { app: asked.app.clone(), is_to_hand_over: true, ..Asked::default() };
-        self.pass(&mut asked, None).await
-    }
-
-    fn write(&mut self, page: &Page) -> Result<Vec<Line>, CommandError> {
-        for damaged in &page.damaged {
-            self.tally.damaged += 1;
-            let (user, app) = (output::safe(&damaged.user), output::safe(&damaged.app));
-            let text = format!("damaged, and not exported: the {} key of {user} ({app})", damaged.kind);
-            self.bar.suspend(|| remark(&text));
-        }
+    /// Writes a page. Its keys are marked only when their lines are there to stay: whoever goes on after a kill finds those
+    /// that are not marked, and never a mark without a line.
+    async fn take(&mut self, page: &Page) -> CommandResult {
         let mut lines = Vec::with_capacity(page.keys.len());
         for key in &page.keys {
-            let line = Line::of(key)?;
+            let (line, id) = Line::of(key)?;
             self.out.line(key.get())?;
-            self.tally.lines += 1;
-            if !self.changed.remove(&line.name()) {
-                self.tally.add(&line);
-            }
-            lines.push(line);
+            self.written.add(id, line.fate());
+            lines.push((line, id));
         }
-        Ok(lines)
+        self.bookmark.counted = page.counted.or(self.bookmark.counted);
+        self.out.leave(&mut self.bookmark)?;
+        if self.bookmark.order.handover {
+            self.out.make_durable()?;
+            self.mark(&lines).await?;
+        }
+        self.show(page);
+        Ok(())
     }
 
-    async fn mark(&mut self, lines: &[Line]) -> Result<(), CommandError> {
-        let open: Vec<&Line> = lines.iter().filter(|line| line.state == "active" && !line.handed_over).collect();
-        let marked = hand_over(&self.keeper, &open).await?;
-        for (line, is_marked) in open.iter().zip(marked) {
-            if is_marked {
-                self.tally.handed_over += 1;
-            } else {
-                self.changed.insert(line.name());
+    async fn mark(&mut self, lines: &[(Line, KeyId)]) -> CommandResult {
+        let open: Vec<&(Line, KeyId)> = lines.iter().filter(|(line, _)| line.fate() == Fate::Active).collect();
+        let asked: Vec<&Line> = open.iter().map(|(line, _)| line).collect();
+        for ((_, id), mark) in open.iter().zip(hand_over(&self.keeper, &asked).await?) {
+            match mark {
+                Mark::Set => self.written.turn(*id, Fate::HandedOver),
+                Mark::Changed => self.left += 1,
+                Mark::Gone => {}
             }
         }
         Ok(())
     }
-}
 
-impl Tally {
-    fn add(&mut self, line: &Line) {
-        self.keys += 1;
-        match line.state.as_str() {
-            "revoked" => self.revoked += 1,
-            "lapsed" => self.lapsed += 1,
-            _ => self.active += 1,
+    fn tell_damaged(&mut self, page: &Page) {
+        for damaged in &page.damaged {
+            self.bookmark.damaged += 1;
+            let (user, app) = (output::safe(&damaged.user), output::safe(&damaged.app));
+            let text = format!("damaged, and not exported: the {} key of {user} ({app})", damaged.kind);
+            self.bar.suspend(|| remark(&text));
         }
     }
 
-    /// How many keys are missing, as far as can be known.
+    /// Pages come in the order of ids, which are spread evenly: where the next one begins is how far it has come.
+    fn show(&self, page: &Page) {
+        let all = self.bookmark.counted.unwrap_or(0);
+        let next = page.next.as_ref().and_then(|next| u64::from_str_radix(next.get(..4)?, 16).ok());
+        self.bar.set_length(all);
+        self.bar.set_position(next.map_or(all, |next| all * next / 0x1_0000));
+    }
+
+    fn tally(&self) -> Tally {
+        let (written, bookmark) = (&self.written, &self.bookmark);
+        let handed_over = written.count(Fate::HandedOver);
+        Tally {
+            lines: written.lines(),
+            keys: written.keys(),
+            active: written.count(Fate::Active) + handed_over,
+            revoked: written.count(Fate::Revoked),
+            lapsed: written.count(Fate::Lapsed),
+            handed_over,
+            damaged: bookmark.damaged,
+            left: self.left,
+            resumed: self.resumed,
+            counted: bookmark.counted,
+            cursor: bookmark.cursor.clone(),
+        }
+    }
+}
+
+impl Tally {
+    /// How many keys are missing, as far as can be known; those that are damaged are told by themselves.
     fn missing(&self, only_changes: bool) -> u64 {
-        self.counted.filter(|_| !only_changes).map_or(0, |counted| counted.saturating_sub(self.keys))
+        let there = self.keys + self.damaged;
+        self.counted.filter(|_| !only_changes).map_or(0, |counted| counted.saturating_sub(there))
+    }
+
+    /// Whatever keeps the export from being all of it, in a line.
+    fn problems(&self, only_changes: bool) -> Option<String> {
+        let mut problems = Vec::new();
+        if self.damaged > 0 {
+            problems.push(format!("{} could not be read and are not in it", counted(self.damaged, "key")));
+        }
+        if self.left > 0 {
+            let left = counted(self.left, "key");
+            problems.push(format!("{left} changed again and again and are still this keeper's: hand over once more"));
+        }
+        let missing = self.missing(only_changes);
+        if missing > 0 {
+            let (missing, cursor) = (counted(missing, "key"), &self.cursor);
+            problems.push(format!(
+                "{missing} came while the export went by and are not in it: read on with --since {cursor}"
+            ));
+        }
+        (!problems.is_empty()).then(|| problems.join("; "))
     }
 }
 
 fn tell(tally: &Tally, only_changes: bool, file: Option<&Path>, format: Format) -> CommandResult {
-    let missing = tally.missing(only_changes);
     match format {
         Format::Json => {
             let text = serde_json::to_string(tally).map_err(|error| CommandError::new(Exit::Failure, error))?;
@@ -203,19 +296,7 @@ fn tell(tally: &Tally, only_changes: bool, file: Option<&Path>, format: Format) 
         }
         Format::Table => told(tally, only_changes, file).iter().for_each(|line| remark(line)),
     }
-    if tally.damaged > 0 {
-        let message = format!("{} could not be read and are not in it", counted(tally.damaged, "key"));
-        return Err(CommandError::new(Exit::Problems, message));
-    }
-    if missing > 0 {
-        let message = format!(
-            "{} came while the export went by and are not in it: read on with --since {}",
-            counted(missing, "key"),
-            tally.cursor
-        );
-        return Err(CommandError::new(Exit::Problems, message));
-    }
-    Ok(())
+    tally.problems(only_changes).map_or(Ok(()), |problems| Err(CommandError::new(Exit::Problems, problems)))
 }
 
 fn told(tally: &Tally, only_changes: bool, file: Option<&Path>) -> Vec<String> {
@@ -234,7 +315,7 @@ fn told(tally: &Tally, only_changes: bool, file: Option<&Path>) -> Vec<String> {
     if tally.handed_over > 0 {
         lines.push(format!("{} handed over: served here until they expire", counted(tally.handed_over, "key")));
     }
-    if let Some(all) = tally.counted.filter(|all| !only_changes && *all <= tally.keys) {
+    if let Some(all) = tally.counted.filter(|_| !only_changes && tally.problems(only_changes).is_none()) {
         lines.push(format!("that is all of them: the keeper counts {}", counted(all, "key")));
     }
     lines.push(format!("cursor: {}", tally.cursor));

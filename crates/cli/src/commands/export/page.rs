@@ -3,12 +3,17 @@
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
+use storekeeper_model::{AppName, Identity, KeyId, Slot, UserName};
 
 use crate::exit::{CommandError, Exit};
 use crate::remote::{Patience, Remote, encoded};
 
+use super::written::Fate;
+
 /// How many keys are asked for at once.
 const PAGE: usize = 1000;
+/// Where keys are marked.
+const HAND_OVER: &str = "/v1/admin/keys:handover";
 
 /// What is asked for.
 #[derive(Debug, Default)]
@@ -44,9 +49,9 @@ pub(super) struct Line {
     user: String,
     slot: String,
     kind: String,
-    pub(super) state: String,
+    state: String,
     #[serde(default)]
-    pub(super) handed_over: bool,
+    handed_over: bool,
     revision: i64,
 }
 
@@ -71,20 +76,54 @@ impl Asked {
 }
 
 impl Line {
-    /// Looks at a line.
-    pub(super) fn of(line: &RawValue) -> Result<Self, CommandError> {
-        let fail = |error| CommandError::new(Exit::Failure, format!("the keeper is of another version: {error}"));
-        serde_json::from_str(line.get()).map_err(fail)
+    /// Looks at a line, and whose key it is.
+    pub(super) fn of(line: &RawValue) -> Result<(Self, KeyId), CommandError> {
+        let fail = |what: String| CommandError::new(Exit::Failure, format!("the keeper is of another version: {what}"));
+        let line: Self = serde_json::from_str(line.get()).map_err(|error| fail(error.to_string()))?;
+        let id = line.id().ok_or_else(|| fail(String::from("it tells of a key that nobody can have")))?;
+        Ok((line, id))
     }
 
-    /// What tells the key from all others.
-    pub(super) fn name(&self) -> String {
-        [&self.app, &self.user, &self.slot, &self.kind].map(String::as_str).join("\u{0}")
+    /// What tells the key from all others; `None` if no key can have these names.
+    pub(super) fn id(&self) -> Option<KeyId> {
+        let identity = Identity {
+            app: AppName::new(&self.app).ok()?,
+            user: UserName::from_bytes(self.user.as_bytes()).ok()?,
+            slot: Slot::new(&self.slot).ok()?,
+            kind: self.kind.parse().ok()?,
+        };
+        Some(identity.key_id())
+    }
+
+    /// What the line tells of the key.
+    pub(super) fn fate(&self) -> Fate {
+        match (self.state.as_str(), self.handed_over) {
+            ("revoked", _) => Fate::Revoked,
+            ("lapsed", _) => Fate::Lapsed,
+            (_, true) => Fate::HandedOver,
+            (_, false) => Fate::Active,
+        }
     }
 }
 
-/// Marks keys as handed over; says of each, in order, whether it is. One that is not has changed, or is gone.
-pub(super) async fn hand_over(keeper: &Remote, lines: &[&Line]) -> Result<Vec<bool>, CommandError> {
+/// Whether the keeper may hand keys over at all, asked with a batch that holds none.
+pub(super) async fn demand_hand_over(keeper: &Remote) -> Result<(), CommandError> {
+    keeper.send(http::Method::POST, HAND_OVER, Some(Vec::new()), Patience::Usual).await.map(drop)
+}
+
+/// What became of a mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// It is set.
+    Set,
+    /// It is not: the key has changed, and stays this keeper's until it is exported again.
+    Changed,
+    /// There is no such key any more.
+    Gone,
+}
+
+/// Marks keys as handed over; says of each, in order, what became of that.
+pub(super) async fn hand_over(keeper: &Remote, lines: &[&Line]) -> Result<Vec<Mark>, CommandError> {
     if lines.is_empty() {
         return Ok(Vec::new());
     }
@@ -94,15 +133,14 @@ pub(super) async fn hand_over(keeper: &Remote, lines: &[&Line]) -> Result<Vec<bo
         body.push_str(&line.to_string());
         body.push('\n');
     }
-    let path = "/v1/admin/keys:handover";
-    let reply = keeper.send(http::Method::POST, path, Some(body.into_bytes()), Patience::Usual).await?;
+    let reply = keeper.send(http::Method::POST, HAND_OVER, Some(body.into_bytes()), Patience::Usual).await?;
     let answers: Result<Vec<Answer>, _> =
         serde_json::Deserializer::from_slice(&reply.body).into_iter::<Answer>().collect();
     let answers = answers.map_err(|error| CommandError::new(Exit::Failure, error))?;
     if answers.len() != lines.len() {
         return Err(CommandError::new(Exit::Unavailable, "the keeper went away during the hand-over: begin again"));
     }
-    answers.into_iter().map(Answer::into_marked).collect()
+    answers.into_iter().map(Answer::into_mark).collect()
 }
 
 #[derive(Deserialize)]
@@ -114,10 +152,11 @@ struct Answer {
 }
 
 impl Answer {
-    fn into_marked(self) -> Result<bool, CommandError> {
+    fn into_mark(self) -> Result<Mark, CommandError> {
         match self.code.as_deref() {
-            None => Ok(self.handed_over),
-            Some("key_changed" | "key_not_found") => Ok(false),
+            None if self.handed_over => Ok(Mark::Set),
+            None | Some("key_changed") => Ok(Mark::Changed),
+            Some("key_not_found") => Ok(Mark::Gone),
             Some(code) => {
                 let detail = self.detail.unwrap_or_default();
                 let message = format!("the hand-over stopped: {detail} [{code}]; begin again, nothing is lost by that");
