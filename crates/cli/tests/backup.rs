@@ -86,6 +86,49 @@ fn a_backup_of_a_running_keeper_brings_back_what_was_in_it() {
     scene.ask(&listen, "POST /v1/apps/mygame/users/player-0059/keys/collections/renew", "").unwrap().json(200);
 }
 
+/// What a restore does to files, but for the bytes that it writes into them.
+const CALLS: &str = "copy_file_range,fsync,fdatasync,ftruncate,link,linkat,rename,renameat2,unlink,unlinkat";
+
+/// A restore that is killed before this one of its calls; whether it came to its end first.
+fn restore_killed_at(scene: &Scene, call: usize) -> bool {
+    let inject = format!("inject={CALLS}:signal=SIGKILL:when={call}");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={CALLS}"), "-e", &inject]);
+    command.arg(env!("CARGO_BIN_EXE_storekeeper")).args(["restore", "copy.db", "--replace"]).args(CONFIG);
+    let command = command.current_dir(scene.place.path()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().expect("strace is there: `cargo xtask test` sees to it").code() == Some(0)
+}
+
+#[test]
+fn a_restore_that_is_killed_leaves_the_old_keyring_or_the_new_one() {
+    let scene = Scene::new();
+    let (keeper, listen) = scene.serve();
+    enroll(&scene, &listen, 0, 6);
+    scene.place.run(&[&["backup", "copy.db"][..], &CONFIG].concat()).ok();
+    enroll(&scene, &listen, 6, 3);
+    keeper.stop();
+    let file = |name: &str| scene.place.path().join(name);
+    fs::copy(file("storekeeper.db"), file("old.db")).unwrap();
+    let mut found = Vec::new();
+    for call in 1.. {
+        for log in ["storekeeper.db-wal", "storekeeper.db-shm", "storekeeper.db-journal"] {
+            drop(fs::remove_file(file(log)));
+        }
+        fs::copy(file("old.db"), file("storekeeper.db")).unwrap();
+        let has_ended = restore_killed_at(&scene, call);
+        let (keeper, listen) = scene.serve();
+        let keys = active(&scene, &listen).as_u64().unwrap();
+        keeper.stop();
+        assert!(keys == 9 || keys == 6, "{keys} keys after a kill at call {call}");
+        found.push(keys);
+        if has_ended {
+            break;
+        }
+    }
+    assert!(found.is_sorted_by(|one, next| one >= next), "once it is there it is there: {found:?}");
+    assert!(found.iter().filter(|keys| **keys == 9).count() > 3 && found.last() == Some(&6), "{found:?}");
+}
+
 #[test]
 fn what_is_no_embedded_keyring_is_told() {
     let scene = Scene::new();

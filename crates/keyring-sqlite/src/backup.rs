@@ -108,6 +108,11 @@ pub fn progress(target: &Path) -> u64 {
     std::fs::metadata(partial(target)).map_or(0, |file| file.len())
 }
 
+/// How many bytes of a backup that is being restored to `target` are copied so far.
+pub fn restore_progress(target: &Path) -> u64 {
+    std::fs::metadata(restoring(target)).map_or(0, |file| file.len())
+}
+
 /// Looks into a file: whether it is whole, what it holds, and whether this version can work with it.
 ///
 /// # Errors
@@ -164,7 +169,7 @@ pub fn restore<E: From<BackupError>>(
     }
     // Taken before anything is looked at: from here on no keeper can start on what stands there.
     let lock = FileLock::take(target).map_err(BackupError::from)?;
-    let partial = beside(target, ".restoring");
+    let partial = restoring(target);
     copy(backup, &partial)?;
     let contents = inspect(&partial)?;
     approve(&contents)?;
@@ -178,6 +183,10 @@ pub fn restore<E: From<BackupError>>(
 
 fn partial(target: &Path) -> PathBuf {
     beside(target, ".partial")
+}
+
+fn restoring(target: &Path) -> PathBuf {
+    beside(target, ".restoring")
 }
 
 fn absent(target: &Path) -> Result<(), BackupError> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use indicatif::ProgressBar;
 use serde_json::json;
 use storekeeper_clock::{Clock as _, SystemClock};
 use storekeeper_keyring::seal::Sealer;
@@ -60,15 +61,9 @@ impl Backup {
         let source = embedded(&keyring.url)?;
         let expected = std::fs::metadata(&source).map_or(0, |file| file.len());
         let (target, now) = (self.file.clone(), SystemClock::new().now());
-        let copying = tokio::spawn(blocking(move || Ok(backup::backup(&source, &target, now)?)));
+        let copying = blocking(move || Ok(backup::backup(&source, &target, now)?));
         let bar = super::progress_bar(expected, "copying the keyring");
-        let clock = SystemClock::new();
-        while !copying.is_finished() {
-            bar.set_position(backup::progress(&self.file));
-            drop(clock.sleep_until(clock.now() + Duration::from_millis(50)).await);
-        }
-        bar.finish_and_clear();
-        let contents = copying.await.map_err(|error| CommandError::new(Exit::Failure, error))??;
+        let contents = shown(copying, &bar, || backup::progress(&self.file)).await?;
         tell(&contents, &self.file, None, format)
     }
 }
@@ -89,8 +84,10 @@ impl Restore {
             return tell(&contents.await?, &self.file, None, format);
         }
         let former = if self.replace { Former::SetAside } else { Former::Keep };
-        let (contents, aside) =
-            blocking(move || backup::restore(&file, &target, former, |contents| approve(&config, contents))).await?;
+        let bar = super::progress_bar(std::fs::metadata(&file).map_or(0, |file| file.len()), "restoring the keyring");
+        let place = target.clone();
+        let copying = blocking(move || backup::restore(&file, &target, former, |contents| approve(&config, contents)));
+        let (contents, aside) = shown(copying, &bar, || backup::restore_progress(&place)).await?;
         tell(&contents, &self.file, aside.as_deref().or(Some(Path::new(""))), format)
     }
 }
@@ -133,6 +130,21 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, CommandError> + Send + 'static,
 ) -> Result<T, CommandError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| CommandError::new(Exit::Failure, error))?
+}
+
+/// Shows how many bytes are copied while the work goes on.
+async fn shown<T: Send + 'static>(
+    work: impl Future<Output = Result<T, CommandError>> + Send + 'static,
+    bar: &ProgressBar,
+    copied: impl Fn() -> u64,
+) -> Result<T, CommandError> {
+    let (work, clock) = (tokio::spawn(work), SystemClock::new());
+    while !work.is_finished() {
+        bar.set_position(copied());
+        drop(clock.sleep_until(clock.now() + Duration::from_millis(50)).await);
+    }
+    bar.finish_and_clear();
+    work.await.map_err(|error| CommandError::new(Exit::Failure, error))?
 }
 
 fn tell(contents: &Contents, file: &Path, restored: Option<&Path>, format: Format) -> CommandResult {
