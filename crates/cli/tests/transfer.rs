@@ -23,7 +23,10 @@ use serde_json::{Value, json};
 use support::{Done, Server};
 use valve::{Direction, Valve};
 
-const KEYS: usize = 400;
+/// How many keys are enrolled at a time.
+const GROUP: usize = 400;
+/// How many keys go through a pipe.
+const KEYS: usize = 2000;
 /// Three pages of an export and a part of a fourth, and three groups of an import and a part of a fourth.
 const MANY: usize = 3500;
 /// How long another process may take to get somewhere.
@@ -86,8 +89,8 @@ impl Pair {
             let key = self.scene.mint("collections", &user, now - age);
             json!({"app": "mygame", "user": user, "key": key}).to_string() + "\n"
         };
-        for from in (0..keys).step_by(KEYS) {
-            let group = from..keys.min(from + KEYS);
+        for from in (0..keys).step_by(GROUP) {
+            let group = from..keys.min(from + GROUP);
             let lines: String = group.clone().map(line).collect();
             let answer = self.scene.ask(&self.scene.listen(), "POST /v1/keys:enroll", &lines).unwrap();
             assert_eq!(answer.lines().iter().filter(|line| line["status"] == 201).count(), group.len());
@@ -102,11 +105,26 @@ impl Pair {
         self.run(ready, &["app", "list", "-o", "json"]).ok().json()["apps"]["mygame"].clone()
     }
 
+    fn command(&self, ready: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_storekeeper"));
+        command.args(with(ready, arguments)).current_dir(self.scene.place.path());
+        command
+    }
+
     /// Starts a command.
     fn begin(&self, ready: &str, arguments: &[&str]) -> Child {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_storekeeper"));
-        let command = command.args(with(ready, arguments)).current_dir(self.scene.place.path());
-        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        self.command(ready, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Hands over from one to the other through a pipe: what the export told, and what the import did.
+    fn pipe(&self) -> (Value, Value) {
+        let mut export = self.command("keeper.json", &["export", "--handover", "-o", "json"]);
+        let mut export = export.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut import = self.command("new.json", &["import", "-", "-o", "json"]);
+        let import = import.stdin(export.stdout.take().unwrap()).output().unwrap();
+        let export = export.wait_with_output().unwrap();
+        assert!(export.status.success() && import.status.success(), "{export:?} {import:?}");
+        (serde_json::from_slice(&export.stderr).unwrap(), serde_json::from_slice(&import.stdout).unwrap())
     }
 
     /// A way to a keeper's admin listener that can be shut.
@@ -253,24 +271,22 @@ fn a_hand_over_loses_nothing_although_each_command_dies_on_the_way() {
 }
 
 #[test]
-fn from_sqlite_to_postgresql_with_renewals_under_way_nothing_is_lost_and_no_key_is_renewed_by_two() {
+fn through_a_pipe_from_sqlite_to_postgresql_with_renewals_under_way_nothing_is_lost_and_no_key_is_renewed_by_two() {
     let pair = Pair::to_postgres("moved");
     let slow = ["fault", "add", "renew", "--when", "after", "--delay", "2s", "--probability", "1"];
     pair.scene.place.run(&[&slow[..], &["--ready-file", "emulator.json"]].concat()).ok();
     pair.enroll(KEYS);
-    let told = pair.run("keeper.json", &["export", "--handover", "--out", "all.ndjson", "-o", "json"]).ok();
-    let told: Value = serde_json::from_str(told.err.trim()).unwrap();
+    let (told, tally) = pair.pipe();
     assert_eq!((&told["keys"], &told["handed_over"], &told["counted"]), (&json!(KEYS), &json!(KEYS), &json!(KEYS)));
     assert!(told["lines"].as_u64().unwrap() > KEYS as u64, "some were renewed meanwhile, and written again: {told}");
     let old = pair.stats("keeper.json");
     assert_eq!((&old["handed_over"], &old["keys"]["active"]), (&json!(KEYS), &json!(0)));
-    let tally = pair.run("new.json", &["import", "all.ndjson", "-o", "json"]).ok().json();
     let repeated = told["lines"].as_u64().unwrap() - KEYS as u64;
     assert_eq!((&tally["new"], &tally["overtaken"]), (&json!(KEYS), &json!(repeated)), "{tally}");
     assert_eq!((&tally["rejected"], &pair.stats("new.json")["keys"]["active"]), (&json!(0), &json!(KEYS)));
 
     let is_done = || pair.stats("new.json")["due_backlog"] == 0 && pair.stats("new.json")["renewals"]["renewed"] != 0;
-    support::until(std::time::Duration::from_secs(120), is_done).expect("the new keeper renews what is due");
+    support::until(PATIENCE, is_done).expect("the new keeper renews what is due");
     assert_eq!(pair.stats("keeper.json")["renewals"], old["renewals"], "the old keeper renews none of them any more");
 
     let mut renewed = BTreeSet::new();
