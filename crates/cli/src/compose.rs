@@ -24,7 +24,7 @@ use crate::exit::{CommandError, Exit};
 pub const CONCURRENCY: usize = 64;
 /// How many rows are remembered, a kilobyte each once they have been read: so many keys are handed out without looking
 /// them up again, and while the keyring is down.
-pub const CACHE_ROWS: usize = 98_304;
+pub const CACHE_ROWS: usize = 131_072;
 /// The longest one exchange with the Store or Entra may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -90,6 +90,7 @@ pub(crate) struct LiveKeyAnswer<'a> {
 
 /// Writes a live key. The key is not scanned for characters to escape: three base64url parts and two dots have none.
 pub(crate) fn write_key(live: &LiveKey, out: &mut Vec<u8>) {
+    out.reserve(1 + room(live));
     out.push(b'{');
     write_key_members(live, out);
 }
@@ -101,12 +102,17 @@ pub(crate) fn write_key_members(live: &LiveKey, out: &mut Vec<u8>) {
         key.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte)),
         "a parsed key is base64url"
     );
-    out.reserve(key.len() + 600);
+    out.reserve(room(live));
     out.extend_from_slice(b"\"key\":\"");
     out.extend_from_slice(key);
     out.push(b'"');
     KeyAnswer::from(&live.view).write_members(out);
     out.push(b'}');
+}
+
+/// How many bytes an answer takes at most, unless names are long: taken at once, it is not copied while it grows.
+fn room(live: &LiveKey) -> usize {
+    live.key.expose().len() + 640
 }
 
 impl KeyAnswer<'_> {
