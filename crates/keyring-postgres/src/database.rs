@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Transaction};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, QueueMode, RecyclingMethod, Runtime, Transaction};
 use futures_util::TryStreamExt as _;
 use futures_util::stream::FuturesOrdered;
 use storekeeper_keyring::KeyringError;
@@ -77,6 +77,8 @@ impl Database {
         let manager = Manager::from_connect(target.config.clone(), target.connector(options, &session), recycling);
         let pool = Pool::builder(manager)
             .max_size(options.connections.max(2))
+            // The one used last goes first: each keeps buffers of the size of its largest answer.
+            .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(options.statement_timeout))
             .build()

@@ -98,10 +98,7 @@ fn report(what: &str, keys: &[String]) {
     let mut packed: Vec<(u8, Vec<u8>)> = Vec::new();
     let text: usize = keys.iter().map(String::len).sum();
     let pack_us = timed(keys.len(), || {
-        packed.extend(keys.iter().map(|key| {
-            let mut bytes = Vec::new();
-            (pack(key, &mut bytes), bytes)
-        }));
+        packed.extend(keys.iter().map(|key| pack(key, |format, packed| (format, packed.to_vec()))));
     });
     let unpack_us =
         timed(keys.len(), || packed.iter().for_each(|(format, bytes)| drop(black_box(unpack(*format, bytes)))));

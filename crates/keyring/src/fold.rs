@@ -54,14 +54,14 @@ impl Folded {
     /// result proves the way back first.
     pub fn fold(&mut self, jwt: &str) -> Option<()> {
         self.wipe();
-        let mut parts = jwt.split('.');
-        let (header, claims, signature) = (parts.next()?, parts.next()?, parts.next()?);
-        if jwt.len() > TEXT_MAX || parts.next().is_some() {
+        if jwt.len() > TEXT_MAX {
             return None;
         }
-        self.part(header)?;
-        self.part(claims)?;
-        self.decode_hole(&URL_SAFE_NO_PAD, signature.as_bytes())?;
+        let mut dots = memchr::memchr_iter(b'.', jwt.as_bytes());
+        let (Some(first), Some(second), None) = (dots.next(), dots.next(), dots.next()) else { return None };
+        self.part(&jwt[..first])?;
+        self.part(&jwt[first + 1..second])?;
+        self.decode_hole(&URL_SAFE_NO_PAD, &jwt.as_bytes()[second + 1..])?;
         self.mark(BASE64URL);
         Some(())
     }

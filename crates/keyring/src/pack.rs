@@ -44,15 +44,15 @@ pub enum UnpackError {
     Damaged,
 }
 
-/// Appends the packed text to `packed` and returns the format. That it unpacks to the very text has been tried.
-pub fn pack(text: &str, packed: &mut Vec<u8>) -> u8 {
-    let start = packed.len();
-    if with_context(|context| context.pack(text, packed)).is_none() {
-        packed.truncate(start);
-        packed.extend_from_slice(text.as_bytes());
-        return RAW;
-    }
-    FOLDED_1
+/// Packs a text and gives the format and what was packed to `take`. That it unpacks to the very text has been tried.
+///
+/// What is lent to `take` is overwritten afterwards. Packing needs more room than what it makes, so whoever kept that room
+/// for each key would have to cut it to size, which leaves as many holes in the heap as there are keys.
+pub fn pack<T>(text: &str, take: impl FnOnce(u8, &[u8]) -> T) -> T {
+    CONTEXT.with_borrow_mut(|context| match Context::made(context) {
+        Some(context) => context.pack(text, take),
+        None => take(RAW, text.as_bytes()),
+    })
 }
 
 /// Undoes [`pack`]. What was packed otherwise than by [`pack`] cannot make it take more than 16 KiB or so.
@@ -75,6 +75,7 @@ struct Context {
     skeleton: Box<[u8]>,
     json: Vec<u8>,
     text: String,
+    packed: Vec<u8>,
     known: Known,
 }
 
@@ -111,51 +112,59 @@ impl Known {
 }
 
 fn with_context<T>(act: impl FnOnce(&mut Context) -> Option<T>) -> Option<T> {
-    CONTEXT.with_borrow_mut(|context| {
-        if context.is_none() {
-            *context = Context::new().ok();
-        }
-        act(context.as_mut()?)
-    })
+    CONTEXT.with_borrow_mut(|context| act(Context::made(context)?))
 }
 
 impl Context {
+    /// The thread's own, made when it is first used.
+    fn made(context: &mut Option<Self>) -> Option<&mut Self> {
+        if context.is_none() {
+            *context = Self::new().ok();
+        }
+        context.as_mut()
+    }
+
     fn new() -> std::io::Result<Self> {
         let mut compressor = Compressor::with_prepared_dictionary(&ENCODER_1)?;
         // The format names the dictionary, AES-GCM is the checksum.
         compressor.set_parameter(CParameter::DictIdFlag(false))?;
         compressor.set_parameter(CParameter::ChecksumFlag(false))?;
         let decompressor = Decompressor::with_prepared_dictionary(&DECODER_1)?;
-        let (folded, json, text) = (Folded::default(), Vec::new(), String::with_capacity(TEXT_MAX));
+        // Each large enough for whatever fits, so that no copy of a secret is left behind by growing.
+        let text = String::with_capacity(TEXT_MAX);
+        let packed = Vec::with_capacity(2 + compress_bound(SKELETON_MAX) + TEXT_MAX);
+        let (folded, json) = (Folded::default(), Vec::new());
         let (skeleton, known) = (vec![0; SKELETON_MAX].into(), Known::default());
-        Ok(Self { compressor, decompressor, folded, skeleton, json, text, known })
+        Ok(Self { compressor, decompressor, folded, skeleton, json, text, packed, known })
     }
 
-    /// Appends the length of the compressed skeleton in two bytes, that, and the holes.
-    fn pack(&mut self, text: &str, packed: &mut Vec<u8>) -> Option<()> {
-        let start = packed.len();
-        let is_folded = self.folded.fold(text).and_then(|()| self.compress(packed));
+    fn pack<T>(&mut self, text: &str, take: impl FnOnce(u8, &[u8]) -> T) -> T {
+        let mut packed = std::mem::take(&mut self.packed);
+        let is_folded = self.folded.fold(text).and_then(|()| self.compress(&mut packed));
         self.folded.wipe();
-        is_folded?;
-        let is_proven = self.in_scratch(|context, unpacked| {
-            context.unpack(&packed[start..], unpacked).map(|()| unpacked == text).unwrap_or_default()
-        });
-        (is_proven && packed.len() - start < text.len()).then_some(())
+        let is_proven = is_folded.is_some()
+            && packed.len() < text.len()
+            && self.in_scratch(|context, unpacked| context.unpack(&packed, unpacked).is_some() && unpacked == text);
+        let taken = if is_proven { take(FOLDED_1, &packed) } else { take(RAW, text.as_bytes()) };
+        packed.as_mut_slice().wipe();
+        packed.clear();
+        self.packed = packed;
+        taken
     }
 
+    /// The length of the compressed skeleton in two bytes, that, and the holes.
     fn compress(&mut self, packed: &mut Vec<u8>) -> Option<()> {
-        let start = packed.len();
         let Folded { skeleton, holes, .. } = &self.folded;
         packed.extend_from_slice(&[0; 2]);
         if let Some(compressed) = self.known.compressed(skeleton) {
             packed.extend_from_slice(compressed);
         } else {
-            packed.resize(start + 2 + compress_bound(skeleton.len()), 0);
-            let length = self.compressor.compress_to_buffer(skeleton, &mut packed[start + 2..]).ok()?;
-            packed.truncate(start + 2 + length);
+            packed.resize(2 + compress_bound(skeleton.len()), 0);
+            let length = self.compressor.compress_to_buffer(skeleton, &mut packed[2..]).ok()?;
+            packed.truncate(2 + length);
         }
-        let length = u16::try_from(packed.len() - start - 2).ok()?;
-        packed[start..start + 2].copy_from_slice(&length.to_be_bytes());
+        let length = u16::try_from(packed.len() - 2).ok()?;
+        packed[..2].copy_from_slice(&length.to_be_bytes());
         packed.extend_from_slice(holes);
         Some(())
     }
@@ -219,9 +228,7 @@ mod tests {
     }
 
     fn check(text: &str) -> (u8, Vec<u8>) {
-        let mut packed = b"before".to_vec();
-        let format = pack(text, &mut packed);
-        let packed = packed.strip_prefix(b"before").expect("what was there stays").to_vec();
+        let (format, packed) = pack(text, |format, packed| (format, packed.to_vec()));
         assert_eq!(unpack(format, &packed).unwrap().expose(), text);
         (format, packed)
     }

@@ -166,23 +166,21 @@ impl Sealer {
     /// Packs and encrypts a key's text. `id` is `identity.key_id()`.
     pub fn seal(&self, identity: &Identity, id: KeyId, role: Role, key_version: u32, jwt: &Secret<String>) -> Sealed {
         let root = self.roots.last().expect("a sealer has at least one root");
-        // Packing needs some room to work in. What is kept is as long as it has to be, in memory of its own: cutting off
-        // the rest would leave as many holes in the heap as there are keys.
-        let mut packed = Vec::with_capacity(jwt.expose().len());
-        let format = pack(jwt.expose(), &mut packed);
-        let packed = Secret::new(packed);
-        let mut nonce = [0; NONCE_LEN];
-        fill_random(&mut nonce);
-        let mut bytes = Vec::with_capacity(NONCE_LEN + packed.expose().len() + TAG_LENGTH);
-        bytes.extend_from_slice(&nonce);
-        bytes.extend_from_slice(packed.expose());
-        let aad = Place { identity, role, key_version, generation: root.generation, format }.authenticated();
-        let tag = root
-            .data_key(id.bucket())
-            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(&aad), &mut bytes[NONCE_LEN..])
-            .expect("a key is far shorter than AES-GCM's limit");
-        bytes.extend_from_slice(tag.as_ref());
-        Sealed { root_generation: root.generation, format, bytes }
+        pack(jwt.expose(), |format, packed| {
+            let mut nonce = [0; NONCE_LEN];
+            fill_random(&mut nonce);
+            let mut bytes = Vec::with_capacity(NONCE_LEN + packed.len() + TAG_LENGTH);
+            bytes.extend_from_slice(&nonce);
+            bytes.extend_from_slice(packed);
+            let aad = Place { identity, role, key_version, generation: root.generation, format }.authenticated();
+            let nonce = Nonce::assume_unique_for_key(nonce);
+            let tag = root
+                .data_key(id.bucket())
+                .seal_in_place_separate_tag(nonce, Aad::from(&aad), &mut bytes[NONCE_LEN..])
+                .expect("a key is far shorter than AES-GCM's limit");
+            bytes.extend_from_slice(tag.as_ref());
+            Sealed { root_generation: root.generation, format, bytes }
+        })
     }
 
     /// Undoes [`Sealer::seal`], for the same identity, role and version only.

@@ -170,11 +170,11 @@ impl StoreIdKey {
             return Err(ParseKeyError::TooLarge);
         }
         let [header, claims] = decoded_parts(text)?;
-        let header: Header<'_> = serde_json::from_slice(&header).map_err(|_| ParseKeyError::Header)?;
+        let header: Header<'_> = serde_json::from_str(&header).map_err(|_| ParseKeyError::Header)?;
         if header.alg.0 != "RS256" {
             return Err(ParseKeyError::Header);
         }
-        let claims: Claims<'_> = serde_json::from_slice(&claims).map_err(|_| ParseKeyError::Claims)?;
+        let claims: Claims<'_> = serde_json::from_str(&claims).map_err(|_| ParseKeyError::Claims)?;
         let kind =
             KeyKind::ALL.into_iter().find(|kind| kind.audience() == claims.aud.0).ok_or(ParseKeyError::Audience)?;
         Ok(Self {
@@ -234,12 +234,12 @@ impl StoreIdKey {
     }
 }
 
-fn decoded_parts(text: &str) -> Result<[Vec<u8>; 2], ParseKeyError> {
-    let mut parts = text.split('.');
-    let (Some(header), Some(claims), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
+fn decoded_parts(text: &str) -> Result<[String; 2], ParseKeyError> {
+    let mut dots = memchr::memchr_iter(b'.', text.as_bytes());
+    let (Some(first), Some(second), None) = (dots.next(), dots.next(), dots.next()) else {
         return Err(ParseKeyError::Parts);
     };
+    let (header, claims, signature) = (&text[..first], &text[first + 1..second], &text[second + 1..]);
     // Without an early exit the compiler looks at many bytes at once.
     let is_base64url =
         |part: &str| part.bytes().fold(true, |is, b| is & (b.is_ascii_alphanumeric() | (b == b'-') | (b == b'_')));
@@ -247,5 +247,7 @@ fn decoded_parts(text: &str) -> Result<[Vec<u8>; 2], ParseKeyError> {
         return Err(ParseKeyError::Parts);
     }
     let decode = |part| URL_SAFE_NO_PAD.decode_to_vec(part).map_err(|_| ParseKeyError::Parts);
-    Ok([decode(header)?, decode(claims)?])
+    // As text at once: a reader of bytes would look at each text in it for itself.
+    let [header, claims] = [decode(header)?, decode(claims)?].map(String::from_utf8);
+    Ok([header.map_err(|_| ParseKeyError::Header)?, claims.map_err(|_| ParseKeyError::Claims)?])
 }

@@ -54,7 +54,7 @@ impl Connections {
     }
 
     /// One to this URL's host that was used before and is still open.
-    pub(super) fn take(&self, url: &Uri) -> Option<Connection> {
+    pub(super) fn take(&self, url: &Uri) -> Option<Box<Connection>> {
         let mut kept = self.kept.lock().expect(UNPOISONED);
         let hosts = &mut kept.hosts;
         let host = hosts.iter_mut().find(|host| host.is_of(url))?;
@@ -66,17 +66,17 @@ impl Connections {
         }
     }
 
-    /// A new one.
-    pub(super) async fn connect(&self, url: &Uri) -> Result<Connection, ConnectError> {
+    /// A new one, in memory of its own: it is large, and goes from hand to hand.
+    pub(super) async fn connect(&self, url: &Uri) -> Result<Box<Connection>, ConnectError> {
         let stream = self.connector.clone().call(url.clone()).await?;
         let mut http = http1::Builder::new();
         http.max_buf_size(self.limits.buffer_bytes_max);
         let (sender, driver) = http.handshake(stream).await?;
-        Ok(Connection { sender, driver, has_ended: false })
+        Ok(Box::new(Connection { sender, driver, has_ended: false }))
     }
 
     /// Takes one back whose answer was read to its end, unless it is at its end too or there are enough.
-    pub(super) fn keep(&self, url: &Uri, mut connection: Connection) {
+    pub(super) fn keep(&self, url: &Uri, mut connection: Box<Connection>) {
         let (Some(scheme), Some(authority)) = (url.scheme(), url.authority()) else { return };
         if !connection.is_open() || !connection.sender.is_ready() {
             return;
@@ -108,7 +108,7 @@ struct Host {
     scheme: Scheme,
     authority: Authority,
     /// And since when; the one used last stands last, and is used first.
-    idle: Vec<(Connection, Instant)>,
+    idle: Vec<(Box<Connection>, Instant)>,
 }
 
 impl Host {

@@ -140,7 +140,8 @@ impl HttpTransport {
             let was_used = kept.is_some();
             let mut connection = match kept {
                 Some(connection) => connection,
-                None => self.connections.connect(&url).await.map_err(|error| classify(&*error, true))?,
+                // Seldom, and much larger than the rest of an exchange: in memory of its own.
+                None => Box::pin(self.connections.connect(&url)).await.map_err(|error| classify(&*error, true))?,
             };
             match connection.exchange(outgoing, read).await {
                 Ok(answer) => {
@@ -202,28 +203,22 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, SetupError> 
     found.ok().filter(|found| !found.is_empty()).ok_or(SetupError::ExtraCa)
 }
 
-/// Reads the body up to its bound. One that comes in a single piece, as most do, is not copied.
+/// Reads the body up to its bound, into memory of its own: what it arrived in is the connection's, to be used again.
 async fn read(answer: Response<Incoming>) -> Result<RawAnswer, TransportError> {
     let (parts, mut body) = answer.into_parts();
-    if body.size_hint().lower() > RawAnswer::BYTES_MAX as u64 {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > RawAnswer::BYTES_MAX {
         return Err(TransportError::TooLarge);
     }
-    let mut first = Bytes::new();
-    let mut whole = BytesMut::new();
+    let mut whole = BytesMut::with_capacity(announced);
     while let Some(frame) = body.frame().await {
         let Ok(piece) = frame.map_err(|error| classify(&error, false))?.into_data() else { continue };
-        if first.len() + whole.len() + piece.len() > RawAnswer::BYTES_MAX {
+        if whole.len() + piece.len() > RawAnswer::BYTES_MAX {
             return Err(TransportError::TooLarge);
         }
-        if first.is_empty() && whole.is_empty() {
-            first = piece;
-        } else {
-            whole.extend_from_slice(&std::mem::take(&mut first));
-            whole.extend_from_slice(&piece);
-        }
+        whole.extend_from_slice(&piece);
     }
-    let body = if whole.is_empty() { first } else { whole.freeze() };
-    Ok(RawAnswer { status: parts.status, headers: parts.headers, body })
+    Ok(RawAnswer { status: parts.status, headers: parts.headers, body: whole.freeze() })
 }
 
 /// Finds out what happened from an error and everything beneath it.

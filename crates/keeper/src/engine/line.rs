@@ -87,7 +87,7 @@ pub(super) struct Line {
 
 /// When a line has fewer waiting rows than this, rows are fetched: for it, and for every line that has room for more. (A
 /// keyring goes on where it stopped when it is asked for the same lines again.)
-const LOW_WATER: usize = 1024;
+const LOW_WATER: usize = 512;
 
 impl Line {
     /// A line without limits, when `pace` and `breaker` are `None`.

@@ -15,7 +15,7 @@ use super::{Attempt, Engine, SETTLING_MAX};
 /// keeper of few keys wakes, commits and flushes for several of them at once. What backs off waits for its very second.
 pub const TICK: Duration = Duration::from_secs(300);
 /// How many rows one scan fetches at most.
-pub(super) const SCAN_LIMIT: usize = 4096;
+pub(super) const SCAN_LIMIT: usize = 2048;
 
 /// What of the keyring is being scanned, and when it is looked at next.
 #[derive(Debug, Default)]
