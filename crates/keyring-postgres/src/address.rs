@@ -33,7 +33,7 @@ impl Address {
         if config.get_hosts().is_empty() {
             return Err(not_understood("it names no host: write postgres://user@host/database"));
         }
-        Ok(Self::in_config(&config, mode))
+        Ok(Self::in_config(&config, mode.unwrap_or(SslMode::Prefer)))
     }
 
     pub(crate) fn in_config(config: &Config, mode: SslMode) -> Self {
@@ -156,7 +156,7 @@ fn not_understood(what: &str) -> KeyringError {
 /// What tokio-postgres does not read by itself, taken out of a URL or of `keyword=value` words.
 pub(crate) struct Split {
     pub(crate) rest: String,
-    pub(crate) mode: SslMode,
+    pub(crate) mode: Option<SslMode>,
     pub(crate) root: Option<String>,
 }
 
@@ -172,11 +172,11 @@ impl Split {
         if is_url && (head.matches('@').count() > 1 || words.iter().any(|word| word.contains('@'))) {
             return Err(not_understood(ESCAPE));
         }
-        let mut split = Self { rest: String::new(), mode: SslMode::Prefer, root: None };
+        let mut split = Self { rest: String::new(), mode: None, root: None };
         let mut kept = Vec::new();
         for word in words {
             match word.split_once('=') {
-                Some(("sslmode", mode)) => split.mode = ssl_mode(mode)?,
+                Some(("sslmode", mode)) => split.mode = Some(ssl_mode(mode)?),
                 Some(("sslrootcert", path)) if is_url => split.root = Some(unescaped(path)),
                 Some(("sslrootcert", path)) => split.root = Some(path.to_owned()),
                 _ => kept.push(word),
@@ -221,19 +221,19 @@ mod tests {
 
     #[test]
     fn what_tokio_postgres_does_not_read_is_taken_out() {
-        let check = |url: &str, rest: &str, mode: SslMode, root: Option<&str>| {
+        let check = |url: &str, rest: &str, mode: Option<SslMode>, root: Option<&str>| {
             let split = Split::of(url).unwrap();
             assert_eq!((split.rest.as_str(), split.mode, split.root.as_deref()), (rest, mode, root), "{url}");
         };
-        check("postgres://u@h/d", "postgres://u@h/d", SslMode::Prefer, None);
-        check("postgres://u@h/d?sslmode=verify-full", "postgres://u@h/d", SslMode::Require, None);
+        check("postgres://u@h/d", "postgres://u@h/d", None, None);
+        check("postgres://u@h/d?sslmode=verify-full", "postgres://u@h/d", Some(SslMode::Require), None);
         check(
             "postgres://u@h/d?connect_timeout=3&sslmode=require&sslrootcert=%2Fa%20b/c.pem&options=-cx",
             "postgres://u@h/d?connect_timeout=3&options=-cx",
-            SslMode::Require,
+            Some(SslMode::Require),
             Some("/a b/c.pem"),
         );
-        check("host=h sslmode=disable user=u", "host=h user=u", SslMode::Disable, None);
+        check("host=h sslmode=disable user=u", "host=h user=u", Some(SslMode::Disable), None);
         assert!(Split::of("postgres://h/d?sslmode=allow").is_err());
     }
 

@@ -10,7 +10,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use rustls_platform_verifier::BuilderVerifierExt;
 use storekeeper_keyring::KeyringError;
-use tokio_postgres::Config;
+use tokio_postgres::config::{Config, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::address::{Address, Split, parsed};
@@ -40,14 +40,16 @@ impl Target {
     /// Reads a URL (or a line of `keyword=value`) as libpq and tokio-postgres do: several hosts, `target_session_attrs`,
     /// `connect_timeout`, `options`, `keepalives`, `tcp_user_timeout` and more.
     ///
-    /// `sslmode` is `disable`, `prefer` (the default), `require` or `verify-full`; whenever TLS is spoken, the
-    /// certificate and the host's name in it are verified: against `sslrootcert` if that is given, else as the platform
-    /// does.
+    /// `sslmode` is `disable`, `prefer`, `require` or `verify-full`; whenever TLS is spoken, the certificate and the host's
+    /// name in it are verified: against `sslrootcert` if that is given, else as the platform does. Where neither is given
+    /// it is `prefer`, but `disable` to this machine itself: nobody listens between, and what servers there have for a
+    /// certificate was often made by their installer and signed by nobody.
     pub(crate) fn parse(url: &str, options: &Options) -> Result<Self, KeyringError> {
         let Split { rest, mode, root } = Split::of(url)?;
         let mut config = parsed(&rest)?;
-        let address = Address::in_config(&config, mode);
-        config.ssl_mode(mode);
+        let address = Address::in_config(&config, mode.unwrap_or(SslMode::Prefer));
+        let is_within = address.is_loopback() && root.is_none();
+        config.ssl_mode(mode.unwrap_or(if is_within { SslMode::Disable } else { SslMode::Prefer }));
         let told_patience = config.get_connect_timeout().copied();
         if config.get_application_name().is_none() {
             config.application_name("storekeeper");
@@ -115,6 +117,9 @@ impl Target {
         let code = fault.state().map(|state| state.code().to_owned()).unwrap_or_default();
         match (code.as_str(), fault) {
             (_, Fault::NoPassword(_)) => fault.to_string(),
+            ("28000", _) if fault.to_string().contains("no encryption") => format!(
+                "the database at {places} lets the user {user} in with TLS only: write sslmode=verify-full into the keyring's URL, and the authority of its certificate as sslrootcert where the platform does not know it ({fault})"
+            ),
             ("28P01" | "28000", _) if self.has_passwords => format!(
                 "the database at {places} refuses the user {user} with the token that Entra gave: correct the user name in the keyring's URL, or let the database's Entra administrator make this role for the app registration ({fault})"
             ),

@@ -40,12 +40,15 @@ fn a_certificate_is_verified_unless_tls_is_off() {
         migrate(&good).await.unwrap();
         for query in [format!("sslmode=verify-full&{trusted}"), format!("sslmode=require&{trusted}"), trusted.clone()] {
             let keyring = PostgresKeyring::open(&url("localhost", &query)).await.unwrap();
-            assert!(is_encrypted(&cluster).await, "{query}");
+            assert!(is_encrypted(&cluster, "storekeeper").await, "{query}");
             drop(keyring);
         }
         let keyring = PostgresKeyring::open(&good).await.unwrap();
         enroll(&keyring, &[Rows::new(1).usual("a")]).await;
-        PostgresKeyring::open(&url("localhost", "sslmode=disable")).await.unwrap();
+        // Nobody asked for TLS, and nobody listens between: the certificate is not looked at.
+        let plain = PostgresKeyring::open(&url("127.0.0.1", "application_name=plain")).await.unwrap();
+        assert!(!is_encrypted(&cluster, "plain").await);
+        drop(plain);
         for (host, query) in [
             ("localhost", String::from("sslmode=require")),
             ("localhost", String::from("sslmode=prefer")),
@@ -64,12 +67,27 @@ fn a_certificate_is_verified_unless_tls_is_off() {
     });
 }
 
-/// Whether the server sees an encrypted session of ours.
-async fn is_encrypted(cluster: &Cluster) -> bool {
+/// Whether sessions of this application are encrypted; there is one.
+async fn is_encrypted(cluster: &Cluster, application: &str) -> bool {
     let client = crate::database::connect(&cluster.url(SUPERUSER, "postgres")).await;
-    let sql = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl AND application_name = 'storekeeper'";
-    let sessions: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
-    sessions > 0
+    let sql = "SELECT bool_or(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = $1";
+    let encrypted: Option<bool> = client.query_one(sql, &[&application]).await.unwrap().get(0);
+    encrypted.expect("there is a session")
+}
+
+#[test]
+fn a_server_that_demands_tls_is_told_from_one_that_knows_nobody() {
+    let cluster = Cluster::start(&["ssl=on", "ssl_cert_file=../server.pem", "ssl_key_file=../server.key"], certify);
+    cluster.psql("postgres", "CREATE ROLE guarded LOGIN");
+    let rules = cluster.folder().join("data/pg_hba.conf");
+    let others = std::fs::read_to_string(&rules).unwrap();
+    std::fs::write(&rules, format!("hostnossl all guarded all reject\n{others}")).unwrap();
+    cluster.psql("postgres", "SELECT pg_reload_conf()");
+    runtime().block_on(async {
+        let error = PostgresKeyring::open(&cluster.url(("guarded", "none"), "postgres")).await.map(drop).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("with TLS only") && text.contains("sslmode=verify-full"), "{text}");
+    });
 }
 
 #[test]
