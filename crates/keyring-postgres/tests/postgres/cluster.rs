@@ -13,7 +13,7 @@ pub(crate) const SUPERUSER: (&str, &str) = ("postgres", "super-secret");
 /// Marks a database as one whose keys tests made, and refuses one where somebody else did: tests empty it.
 #[allow(dead_code, reason = "not every test binary that has a cluster needs it")]
 pub(crate) const OURS: &str = "DO $$ BEGIN
-    IF to_regclass('made_by_test') IS NULL AND (EXISTS (SELECT FROM key) OR EXISTS (SELECT FROM root)) THEN
+    IF to_regclass('made_by_test') IS NULL AND (EXISTS (SELECT 1 FROM key) OR EXISTS (SELECT 1 FROM root)) THEN
         RAISE EXCEPTION 'there are keys that no test made: name an empty database, or CREATE TABLE made_by_test () in this one';
     END IF;
     CREATE TABLE IF NOT EXISTS made_by_test ();
