@@ -5,13 +5,13 @@ use std::fs;
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use storekeeper_model::Timestamp;
 
-use crate::cluster::{Cluster, OURS, SUPERUSER, psql};
+use crate::cluster::{Cluster, OWN_SCHEMA, SUPERUSER, given, one_at_a_time, psql};
 use crate::scene::{Answer, exchange};
 use crate::support::{Done, FREE, Place, Server, until};
 
@@ -32,6 +32,9 @@ impl Fleet {
     pub(crate) fn start(names: &[&str]) -> Self {
         let given = given();
         let turn = given.is_some().then(one_at_a_time);
+        if let Some((_, admin_url)) = &given {
+            psql(admin_url, OWN_SCHEMA);
+        }
         let (url, admin_url) = given.unwrap_or_else(database);
         let mut fleet = Self::new("url_file = \"keeper.url\"\nadmin_url_file = \"admin.url\"");
         fleet._turn = turn;
@@ -41,7 +44,6 @@ impl Fleet {
         if psql(&admin_url, "SELECT to_regclass('pg_dist_partition') IS NOT NULL") == "t" {
             fleet.place.run(&["init", "--distributed", "--apply"]).ok();
         }
-        psql(&admin_url, OURS);
         for table in ["key", "population", "app", "root", "node"] {
             psql(&admin_url, &format!("DELETE FROM {table}"));
         }
@@ -296,18 +298,4 @@ fn database() -> (String, String) {
     cluster.psql("postgres", &format!("CREATE DATABASE {name}"));
     let url = cluster.url(SUPERUSER, &name);
     (url.clone(), url)
-}
-
-/// The database that the environment names, and how its tables are made.
-#[expect(clippy::disallowed_methods, reason = "a test is told by the environment where a database is")]
-fn given() -> Option<(String, String)> {
-    let url = std::env::var("STOREKEEPER_TEST_POSTGRES_URL").ok()?;
-    let admin_url = std::env::var("STOREKEEPER_TEST_POSTGRES_ADMIN_URL").unwrap_or_else(|_| url.clone());
-    Some((url, admin_url))
-}
-
-/// Where there is only one database.
-fn one_at_a_time() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }

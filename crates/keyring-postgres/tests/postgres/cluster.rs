@@ -4,20 +4,40 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// The name and password of who may do everything.
 pub(crate) const SUPERUSER: (&str, &str) = ("postgres", "super-secret");
 
-/// Marks a database as one whose keys tests made, and refuses one where somebody else did: tests empty it.
+/// Makes a place for tests in a database that somebody named. Whatever else is in it stays as it is.
 #[allow(dead_code, reason = "not every test binary that has a cluster needs it")]
-pub(crate) const OURS: &str = "DO $$ BEGIN
-    IF to_regclass('made_by_test') IS NULL AND (EXISTS (SELECT 1 FROM key) OR EXISTS (SELECT 1 FROM root)) THEN
-        RAISE EXCEPTION 'there are keys that no test made: name an empty database, or CREATE TABLE made_by_test () in this one';
-    END IF;
-    CREATE TABLE IF NOT EXISTS made_by_test ();
-END $$";
+pub(crate) const OWN_SCHEMA: &str =
+    "CREATE SCHEMA IF NOT EXISTS storekeeper_test; GRANT USAGE ON SCHEMA storekeeper_test TO PUBLIC";
+
+/// The database that the environment names, for who keeps keys in it and for who makes the tables: both work in
+/// [`OWN_SCHEMA`].
+#[allow(dead_code, reason = "not every test binary that has a cluster needs it")]
+#[expect(clippy::disallowed_methods, reason = "a test is told by the environment where a database is")]
+pub(crate) fn given() -> Option<(String, String)> {
+    let url = std::env::var("STOREKEEPER_TEST_POSTGRES_URL").ok()?;
+    let admin_url = std::env::var("STOREKEEPER_TEST_POSTGRES_ADMIN_URL").unwrap_or_else(|_| url.clone());
+    Some((in_own_schema(&url), in_own_schema(&admin_url)))
+}
+
+/// The same database, of which nothing is seen but what is in [`OWN_SCHEMA`].
+#[allow(dead_code, reason = "not every test binary that has a cluster needs it")]
+pub(crate) fn in_own_schema(url: &str) -> String {
+    let sign = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{sign}options=-csearch_path%3Dstorekeeper_test")
+}
+
+/// Where there is only one database.
+#[allow(dead_code, reason = "not every test binary that has a cluster needs it")]
+pub(crate) fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Obeys `start`, `kill`, `hang`, `wake` and `limit` (files of the next start, in blocks of 512 bytes); at the end of its
 /// input it stops the server and removes the folder.

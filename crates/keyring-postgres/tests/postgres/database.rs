@@ -2,12 +2,11 @@
 
 use std::any::Any;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use storekeeper_keyring_postgres::{Address, Options, PostgresKeyring, distributable, distribute, grant, migrate};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::cluster::{Cluster, OURS, SUPERUSER};
+use crate::cluster::{Cluster, OWN_SCHEMA, SUPERUSER, given, one_at_a_time};
 use crate::distribution::PLAYED;
 
 /// Leaves of a keyring what a new one has. Row by row, and one table after the other: a database on several nodes takes
@@ -53,12 +52,12 @@ pub(crate) fn keyring(options: &Options) -> (PostgresKeyring, Box<dyn Any>) {
     let keyring = runtime.block_on(async {
         let url = match given {
             Some((url, admin_url)) => {
+                execute(&admin_url, OWN_SCHEMA).await;
                 migrate(&admin_url).await.unwrap();
                 distribute_where_that_can_be(&admin_url).await;
                 if let Some(user) = Address::of(&url).unwrap().user() {
                     grant(&admin_url, user).await.unwrap();
                 }
-                execute(&admin_url, OURS).await;
                 for statement in EMPTY {
                     execute(&admin_url, statement).await;
                 }
@@ -119,18 +118,4 @@ async fn distribute_where_that_can_be(admin_url: &str) {
         Ok(()) => drop(distribute(admin_url).await.unwrap()),
         Err(told) => assert!(told.to_string().contains("is not distributed"), "{told}"),
     }
-}
-
-/// The database that the environment names, and how its tables are made.
-#[expect(clippy::disallowed_methods, reason = "a test is told by the environment where a database is")]
-fn given() -> Option<(String, String)> {
-    let url = std::env::var("STOREKEEPER_TEST_POSTGRES_URL").ok()?;
-    let admin_url = std::env::var("STOREKEEPER_TEST_POSTGRES_ADMIN_URL").unwrap_or_else(|_| url.clone());
-    Some((url, admin_url))
-}
-
-/// Where there is only one database.
-fn one_at_a_time() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
