@@ -9,8 +9,12 @@ pub struct Options {
     pub checkpoint_pages: u32,
     /// Page cache of the writing thread, in KiB.
     pub writer_cache_kib: u32,
-    /// Page cache of each reading connection, in KiB.
+    /// Page cache of each thread that reads, in KiB. Two scans' rows of which each lies on a page of its own fit into the
+    /// usual one.
     pub reader_cache_kib: u32,
+    /// Page cache of each connection for finding rows by id, in KiB: rows that were found are remembered, their pages need
+    /// not be.
+    pub finder_cache_kib: u32,
     /// When more is due than is asked for, the order of this many rows is kept until the next call.
     pub backlog_rows: usize,
     /// The places in the table of this many rows are remembered, 16 bytes for each.
@@ -31,7 +35,8 @@ impl Default for Options {
             // 64 MiB. A longer log is copied back less often, but its pages are memory that somebody has to find first.
             checkpoint_pages: 16_384,
             writer_cache_kib: 16 * 1024,
-            reader_cache_kib: 2 * 1024,
+            reader_cache_kib: 16 * 1024,
+            finder_cache_kib: 2 * 1024,
             backlog_rows: 128 * 1024,
             whereabouts: 256 * 1024,
             finders: 4,

@@ -29,9 +29,9 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    fn open(path: &Path, options: &Options, shared: &Shared) -> Result<Self, KeyringError> {
+    fn open(path: &Path, cache_kib: u32, shared: &Shared) -> Result<Self, KeyringError> {
         let Shared { names, whereabouts } = shared.clone();
-        Ok(Self { connection: open_reader(path, options)?, names, whereabouts })
+        Ok(Self { connection: open_reader(path, cache_kib)?, names, whereabouts })
     }
 
     fn execute(&self, sql: &str) -> Result<(), KeyringError> {
@@ -66,7 +66,10 @@ struct Finder {
 impl Finders {
     /// Opens all connections.
     pub(crate) fn open(path: &Path, options: &Options, shared: &Shared) -> Result<Self, KeyringError> {
-        let open = |_| Ok(Mutex::new(Some(Finder { reader: Reader::open(path, options, shared)?, snapshot: None })));
+        let open = |_| {
+            let reader = Reader::open(path, options.finder_cache_kib, shared)?;
+            Ok(Mutex::new(Some(Finder { reader, snapshot: None })))
+        };
         let finders = (0..options.finders.max(1)).map(open).collect::<Result<_, _>>()?;
         Ok(Self { finders, next: AtomicUsize::new(0), commits: AtomicU64::new(0) })
     }
@@ -149,7 +152,7 @@ impl Readers {
         let waiting = Arc::new(Mutex::new(waiting));
         let mut threads = Vec::new();
         for _ in 0..options.readers.max(1) {
-            let (reader, waiting) = (Reader::open(path, options, shared)?, Arc::clone(&waiting));
+            let (reader, waiting) = (Reader::open(path, options.reader_cache_kib, shared)?, Arc::clone(&waiting));
             let run = move || {
                 while let Some(task) = next(&waiting) {
                     task(&reader);

@@ -26,10 +26,10 @@ pub(crate) fn open_writer(path: &Path, options: &Options) -> Result<Connection, 
 /// Opens a connection that reads.
 ///
 /// Never through a mapping of the file: should somebody cut the file short, a mapping ends the process, a read only itself.
-pub(crate) fn open_reader(path: &Path, options: &Options) -> Result<Connection, KeyringError> {
+pub(crate) fn open_reader(path: &Path, cache_kib: u32) -> Result<Connection, KeyringError> {
     let open = || {
         let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        connection.pragma_update(None, "cache_size", -i64::from(options.reader_cache_kib))?;
+        connection.pragma_update(None, "cache_size", -i64::from(cache_kib))?;
         connection.pragma_update_and_check(None, "mmap_size", 0, |_| Ok(()))?;
         Ok(connection)
     };

@@ -24,6 +24,7 @@ mod frugal {
             checkpoint_pages: 1,
             writer_cache_kib: 1,
             reader_cache_kib: 1,
+            finder_cache_kib: 1,
             backlog_rows: 60,
             whereabouts: 3,
             finders: 1,
