@@ -294,7 +294,7 @@ fn a_database_that_somebody_names_keeps_its_keys_while_tests_work_in_it() {
             migrate(url).await.unwrap();
             let keyring = PostgresKeyring::open(url).await.unwrap();
             found.push(keyring.find(&[record.id]).await.unwrap().remove(0).is_some());
-            enroll(&keyring, &[record.clone()]).await;
+            enroll(&keyring, std::slice::from_ref(&record)).await;
         }
         connect(&ours).await.batch_execute("DELETE FROM key").await.unwrap();
         for url in [&theirs, &ours] {
