@@ -70,6 +70,11 @@ impl Ranked {
         std::mem::replace(&mut self.from, until.saturating_add(1))
     }
 
+    /// How many rows are ranked.
+    pub(crate) fn count(&self) -> usize {
+        self.rows.len()
+    }
+
     /// The ranked rows in order.
     pub(crate) fn rows(&mut self) -> impl Iterator<Item = (Rank, &mut Seen)> {
         self.rows.iter_mut().map(|(rank, seen)| (*rank, seen))

@@ -68,7 +68,7 @@ fn each(reader: &Reader, sql: &str, parameters: &[i64], ranked: &mut Ranked) -> 
 
 /// Reads rows in the order of their ranks until there are enough.
 fn read(reader: &Reader, query: &DueQuery, ranked: &mut Ranked) -> Result<Due, KeyringError> {
-    let mut due = Due::default();
+    let mut due = Due { records: Vec::with_capacity(ranked.count().min(query.limit)), ..Due::default() };
     let mut gone = Vec::new();
     let mut places = Places::new(reader)?;
     for (rank, Seen { expires_at, id }) in ranked.rows() {
