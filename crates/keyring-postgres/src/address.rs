@@ -33,10 +33,10 @@ impl Address {
         if config.get_hosts().is_empty() {
             return Err(not_understood("it names no host: write postgres://user@host/database"));
         }
-        Ok(Self::in_config(&config, mode.unwrap_or(SslMode::Prefer)))
+        Ok(Self::in_config(&config, mode))
     }
 
-    pub(crate) fn in_config(config: &Config, mode: SslMode) -> Self {
+    pub(crate) fn in_config(config: &Config, mode: Option<SslMode>) -> Self {
         Self {
             user: config.get_user().map(String::from),
             has_password: config.get_password().is_some(),
@@ -69,7 +69,7 @@ impl Address {
 
     /// Whether nothing is sent without TLS.
     pub fn demands_tls(&self) -> bool {
-        self.mode == mode(SslMode::Require)
+        self.mode == mode(Some(SslMode::Require))
     }
 
     /// Whether every host is this machine.
@@ -89,10 +89,10 @@ impl fmt::Display for Address {
     }
 }
 
-const fn mode(mode: SslMode) -> &'static str {
+const fn mode(mode: Option<SslMode>) -> &'static str {
     match mode {
-        SslMode::Disable => "?sslmode=disable",
-        SslMode::Require => "?sslmode=require",
+        Some(SslMode::Disable) => "?sslmode=disable",
+        Some(SslMode::Require) => "?sslmode=require",
         _ => "",
     }
 }

@@ -47,9 +47,9 @@ impl Target {
     pub(crate) fn parse(url: &str, options: &Options) -> Result<Self, KeyringError> {
         let Split { rest, mode, root } = Split::of(url)?;
         let mut config = parsed(&rest)?;
-        let address = Address::in_config(&config, mode.unwrap_or(SslMode::Prefer));
-        let is_within = address.is_loopback() && root.is_none();
-        config.ssl_mode(mode.unwrap_or(if is_within { SslMode::Disable } else { SslMode::Prefer }));
+        let address = Address::in_config(&config, mode);
+        let unless_told = if address.is_loopback() && root.is_none() { SslMode::Disable } else { SslMode::Prefer };
+        config.ssl_mode(mode.unwrap_or(unless_told));
         let told_patience = config.get_connect_timeout().copied();
         if config.get_application_name().is_none() {
             config.application_name("storekeeper");
