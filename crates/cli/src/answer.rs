@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use storekeeper_model::Timestamp;
 
 /// What is known of a key.
@@ -102,6 +102,24 @@ pub struct Stats {
     pub clock_skew_seconds: Option<f64>,
     /// By name.
     pub apps: BTreeMap<String, AppStats>,
+}
+
+/// What an operator has to look at.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Health {
+    /// The most urgent first.
+    pub conditions: Vec<Condition>,
+}
+
+/// One thing that an operator has to look at.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Condition {
+    /// A stable word.
+    pub code: String,
+    /// The app it concerns, if it is one.
+    pub app: Option<String>,
+    /// The same for a person.
+    pub detail: String,
 }
 
 /// One app's share.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::log_writer::LogWriter;
+
 /// What went wrong, by exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -18,6 +20,12 @@ pub enum Exit {
     Unavailable = 5,
     /// A check found problems.
     Problems = 6,
+    /// SIGHUP came before the command had finished.
+    Hangup = 129,
+    /// SIGINT came before the command had finished.
+    Interrupted = 130,
+    /// SIGTERM came before the command had finished.
+    Terminated = 143,
 }
 
 /// A failed command: its exit code and what to tell a person.
@@ -60,6 +68,14 @@ impl fmt::Display for CommandError {
 }
 
 impl std::error::Error for CommandError {}
+
+/// Says on stderr why a command failed, and waits a moment until that is written.
+pub fn report(error: &CommandError, log: &LogWriter) {
+    for line in error.message.lines() {
+        log.line(&format!("error: {line}"));
+    }
+    log.flush();
+}
 
 /// What every command returns.
 pub type CommandResult = Result<(), CommandError>;

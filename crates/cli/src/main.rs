@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use storekeeper::commands::CommandLine;
+use storekeeper::exit::{CommandError, Exit, report};
+use storekeeper::log_writer::LogWriter;
 
 fn main() -> ExitCode {
     let command = match CommandLine::try_parse() {
@@ -15,20 +17,23 @@ fn main() -> ExitCode {
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return complain(&format!("no runtime: {error}"), ExitCode::FAILURE),
-    };
-    match runtime.block_on(command.run(&environment)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(&error.message, error.code()),
+    let log = LogWriter::start();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| CommandError::new(Exit::Failure, format!("no runtime: {error}")));
+    let ended = runtime.and_then(|runtime| {
+        let ended = runtime.block_on(command.run(&environment, &log));
+        // A thread that blocks, on stdin for example, must not hold up the end.
+        runtime.shutdown_background();
+        ended
+    });
+    match ended {
+        Ok(()) => {
+            log.flush();
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            report(&error, &log);
+            error.code()
+        }
     }
-}
-
-#[expect(clippy::print_stderr, reason = "the one place where a failed command speaks")]
-fn complain(message: &str, code: ExitCode) -> ExitCode {
-    for line in message.lines() {
-        eprintln!("error: {line}");
-    }
-    code
 }

@@ -49,9 +49,9 @@ pub fn print_json(value: &(impl Serialize + ?Sized)) -> CommandResult {
 }
 
 /// Says something to the person on stderr, beside what is printed.
-#[expect(clippy::print_stderr, reason = "the one place that speaks beside the answer")]
 pub fn remark(text: &str) {
-    eprintln!("{text}");
+    // Where stderr cannot be written there is no other place to say so.
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 /// Rows below headers, without lines between them and without colour.

@@ -99,7 +99,7 @@ fn a_refused_secret_pauses_the_app_and_tells_whom_to_ask() {
     place.run(&["fault", "add", "token", "--status", "401"]).ok();
     place.run(&["clock", "advance", "12d"]).ok();
     let status = place.run(&["status"]).fails(6, "1 problem found");
-    assert!(status.out.contains("needs somebody: mygame is paused since"), "{status:?}");
+    assert!(status.out.contains("needs an operator: mygame: paused since"), "{status:?}");
     assert!(status.out.contains("reason credential"), "{status:?}");
     key(&place, "player-0001").ok();
     let explained = place.run(&["key", "explain", "player-0001", "purchase"]).ok().out;

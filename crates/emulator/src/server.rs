@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use storekeeper_clock::{Clock, SystemClock, VirtualClock};
 use storekeeper_model::Timestamp;
+use storekeeper_supervisor::Supervisor;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_rustls::TlsAcceptor;
 
@@ -203,22 +204,38 @@ fn run(prepared: Prepared, listeners: Listeners, limits: Limits) -> Running {
     let control = Connections::new(Limits { connections_max: CONTROL_CONNECTIONS_MAX, ..limits });
     let addresses =
         [&listeners.http, &listeners.https, &listeners.control].map(|it| it.as_ref().map(Listener::address));
-    let mut tasks = vec![tokio::spawn(hosts.clock.clone().drive()), tokio::spawn(Arc::clone(&saver).run())];
-    tasks.extend(listeners.http.map(|listener| serve(listener, &store, None, &hosts)));
-    tasks.extend(listeners.https.map(|listener| serve(listener, &store, tls, &hosts)));
+    let supervisor = Supervisor::default();
+    let mut tasks = vec![
+        spawn(&supervisor, "the emulator's clock", hosts.clock.clone().drive()),
+        spawn(&supervisor, "the writer of the emulator's state", Arc::clone(&saver).run()),
+    ];
+    tasks.extend(listeners.http.map(|listener| serve(&supervisor, listener, &store, None, &hosts)));
+    tasks.extend(listeners.https.map(|listener| serve(&supervisor, listener, &store, tls, &hosts)));
     let wishes = Arc::new(Control::new(Arc::clone(&hosts), Arc::clone(&saver)));
-    tasks.extend(listeners.control.map(|listener| serve(listener, &control, None, &wishes)));
+    tasks.extend(listeners.control.map(|listener| serve(&supervisor, listener, &control, None, &wishes)));
     let [http, https, control_address] = addresses;
-    Running { http, https, control: control_address, ca, hosts, saver, groups: [store, control], tasks }
+    Running { http, https, control: control_address, ca, hosts, saver, groups: [store, control], tasks, supervisor }
 }
 
 fn serve<S: Service>(
+    supervisor: &Supervisor,
     listener: Listener,
     group: &Arc<Connections>,
     tls: Option<TlsAcceptor>,
     service: &Arc<S>,
 ) -> JoinHandle<()> {
-    tokio::spawn(listener.serve(Arc::clone(group), tls, Arc::clone(service)))
+    spawn(supervisor, "a listener of the emulator", listener.serve(Arc::clone(group), tls, Arc::clone(service)))
+}
+
+fn spawn<F>(supervisor: &Supervisor, task: &'static str, work: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let guard = supervisor.guard(task);
+    tokio::spawn(async move {
+        let _guard = guard;
+        work.await
+    })
 }
 
 /// An emulator that listens. Dropping it stops it without saving; see [`Running::shutdown`].
@@ -231,9 +248,15 @@ pub struct Running {
     saver: Arc<Saver>,
     groups: [Arc<Connections>; 2],
     tasks: Vec<JoinHandle<()>>,
+    supervisor: Supervisor,
 }
 
 impl Running {
+    /// Waits until a core task dies; returns its name. What is left then cannot be relied on.
+    pub async fn failed(&self) -> &'static str {
+        self.supervisor.failed().await
+    }
+
     /// Where the emulated hosts answer in plain HTTP.
     pub fn http(&self) -> Option<SocketAddr> {
         self.http

@@ -65,6 +65,11 @@ impl RowCache {
         Self { shelves: (0..shelves).map(|_| Mutex::default()).collect(), shelf_max: rows_max.min(SHELF) }
     }
 
+    /// Whether no row is remembered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shelves.iter().all(|shelf| shelf.lock().expect("no holder of this lock panics").places.is_empty())
+    }
+
     /// Where a row would stand; `None` in a cache that holds none.
     fn shelf(&self, id: KeyId) -> Option<MutexGuard<'_, Shelf>> {
         let number = u64::from_le_bytes(*id.as_bytes().first_chunk().expect("an id has sixteen bytes"));

@@ -291,6 +291,7 @@ impl Engine {
             Event::Ask(waiter, record) => self.ask(waiter, record, now, actions),
             Event::AskTicket(waiter, app, audience) => self.ask_ticket(waiter, app, audience, now, actions),
             Event::Order(waiter, app, order) => self.order(waiter, app, order, now, actions),
+            Event::CredentialsChanged => self.tickets.credentials_changed(),
             Event::Counted(app, population) => self.apps[app.0].population = population,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use storekeeper_client::Transport;
@@ -11,6 +11,7 @@ use storekeeper_keyring::seal::{MasterKey, Role, Sealer};
 use storekeeper_keyring::{Expected, Keyring, KeyringError, Outcome, Presence, Record, Settled, Write};
 use storekeeper_model::{AppName, Audience, Bucket, Identity, KeyId, KeyKind, Slot, UserName};
 use storekeeper_policy::Standing;
+use storekeeper_supervisor::Supervisor;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -19,8 +20,10 @@ use crate::config::{AppConfig, KeeperConfig};
 use crate::engine::{AppIndex, Asked, Engine, Event, Observation, Order};
 use crate::error::{EnrollError, OrderError, ReadError, RenewError, TicketError};
 use crate::fleet::{Fleet, FleetPostbox, FleetTask};
+use crate::health::Surroundings;
 use crate::holding::Holding;
 use crate::intake::{Intake, OurClock};
+use crate::keyring_state::KeyringState;
 use crate::metrics::Metrics;
 use crate::rows::Rows;
 use crate::shell::{self, Message, Postbox, Shell, Tools};
@@ -54,6 +57,8 @@ pub(crate) struct Inner {
     pub(crate) tools: Arc<Tools>,
     pub(crate) postbox: Postbox,
     pub(crate) survey: Survey,
+    pub(crate) keyring_state: Arc<KeyringState>,
+    pub(crate) surroundings: OnceLock<Arc<dyn Surroundings>>,
     shell: Mutex<Option<JoinHandle<()>>>,
     fleet: Mutex<Option<(FleetPostbox, JoinHandle<()>)>>,
     used: Mutex<HashMap<KeyId, i64>>,
@@ -80,7 +85,9 @@ impl Keeper {
             config.request_timeout = config.request_timeout.min(config.node.times.attempt_max());
         }
         let metrics = Metrics::new();
-        let keyring: Arc<dyn Keyring> = Arc::new(Timed::new(keyring, &metrics));
+        let supervisor = keyring.supervisor().cloned().unwrap_or_default();
+        let keyring_state = Arc::new(KeyringState::new(keyring.location()));
+        let keyring: Arc<dyn Keyring> = Arc::new(Timed::new(keyring, Arc::clone(&keyring_state), &metrics));
         let expiries = |app: &AppConfig| app.credentials.iter().map(|credential| credential.expires_at()).collect();
         let credentials: Vec<_> = config.apps.iter().map(|app| (app.name.clone(), expiries(app))).collect();
         let survey = Survey::new(&metrics, &credentials);
@@ -94,13 +101,14 @@ impl Keeper {
         let config = Arc::new(config);
         let attempts = Attempts::new(Arc::clone(&config), Arc::clone(&sealer), transport, Arc::clone(&clock));
         let tools = Arc::new(Tools {
-            keyring: Rows::new(keyring, config.cache_rows),
+            keyring: Rows::new(keyring, config.cache_rows, supervisor.clone()),
             clock,
             attempts,
             metrics,
             holding: if is_shared { Holding::shared() } else { Holding::alone() },
             skewed: AtomicBool::new(false),
             store_time: StoreTime::new(),
+            supervisor,
         });
         let (postbox, shell) = Shell::spawn(engine, Arc::clone(&tools));
         tools.metrics.leases(if is_shared { 0 } else { usize::from(Bucket::COUNT) }, 0);
@@ -119,6 +127,8 @@ impl Keeper {
             tools,
             postbox,
             survey,
+            keyring_state,
+            surroundings: OnceLock::new(),
             shell: Mutex::new(Some(shell)),
             fleet: Mutex::new(fleet),
             used: Mutex::default(),
@@ -302,9 +312,20 @@ impl Keeper {
         Ok(done.await.map_err(|_| OrderError::ShuttingDown)??)
     }
 
+    /// Credentials may have changed: tickets that could not be fetched are asked for again at once.
+    pub fn retry_tickets(&self) {
+        self.inner.postbox.event(Event::CredentialsChanged);
+    }
+
     /// The configured apps, in order.
     pub fn apps(&self) -> &[AppName] {
         &self.inner.names
+    }
+
+    /// What watches the core tasks of the keeper and of its keyring. A failure of one ends the process: see
+    /// [`Supervisor::failed`], then [`Keeper::shutdown`].
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.inner.tools.supervisor
     }
 
     /// The clock everything runs by.

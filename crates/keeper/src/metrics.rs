@@ -15,6 +15,8 @@ use prometheus_client::registry::{Registry, Unit};
 use storekeeper_model::{AppName, KeyKind, Timestamp};
 
 use crate::engine::{Observation, PauseReason};
+use crate::health::{ConditionCode, Health};
+use crate::keyring_state::KeyringState;
 use crate::view::Stats;
 
 type Float = Gauge<f64, AtomicU64>;
@@ -84,6 +86,17 @@ struct UpstreamLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConditionLabels {
+    code: &'static str,
+    app: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SideLabels {
+    side: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EventLabels {
     r#type: &'static str,
 }
@@ -115,6 +128,9 @@ pub(crate) struct Metrics {
     ticket_expiry: Family<TicketLabels, Float>,
     clock_skew: Float,
     scanned_at: Float,
+    conditions: Family<ConditionLabels, Gauge>,
+    keyring_up: Family<SideLabels, Gauge>,
+    log_lines_dropped: Counter,
 }
 
 impl Metrics {
@@ -147,6 +163,9 @@ impl Metrics {
             ticket_expiry: Family::default(),
             clock_skew: Float::default(),
             scanned_at: Float::default(),
+            conditions: Family::default(),
+            keyring_up: Family::default(),
+            log_lines_dropped: Counter::default(),
             registry: Mutex::new(Registry::default()),
             tally: Mutex::default(),
         };
@@ -175,6 +194,8 @@ impl Metrics {
         registry.register("lease_lost", help, self.leases_lost.clone());
         let help = "Outcomes that came too late and changed nothing";
         registry.register("outcomes_overtaken", help, self.overtaken.clone());
+        let help = "Log lines that stderr did not take";
+        registry.register("log_lines_dropped", help, self.log_lines_dropped.clone());
     }
 
     fn register_gauges(&self, registry: &mut Registry) {
@@ -197,6 +218,9 @@ impl Metrics {
         );
         let help = "Until when every due key has been looked for";
         registry.register("scheduler_last_success_timestamp_seconds", help, self.scanned_at.clone());
+        let help = "1 while an operator has to look at this; empty app: the whole keeper";
+        registry.register("condition", help, self.conditions.clone());
+        registry.register("keyring_up", "1 while the keyring answers reads, or takes writes", self.keyring_up.clone());
         let build: Family<[(&'static str, &'static str); 1], Gauge> = Family::default();
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
         registry.register("build_info", "The version that runs", build);
@@ -250,6 +274,23 @@ impl Metrics {
 
     pub(crate) fn overtaken(&self, count: u64) {
         self.overtaken.inc_by(count);
+    }
+
+    /// The health, as it is now. Each condition of the keeper and each of an app has a line in any case, so that an alert on
+    /// one that ends is seen to end.
+    pub(crate) fn set_health(&self, health: &Health, apps: &[AppName], keyring: &KeyringState, log_lines_dropped: u64) {
+        let names = || apps.iter().map(ToString::to_string).chain([String::new()]);
+        for (code, app) in ConditionCode::ALL.iter().flat_map(|code| names().map(move |app| (code, app))) {
+            self.conditions.get_or_create(&ConditionLabels { code: code.as_str(), app }).set(0);
+        }
+        for condition in &health.conditions {
+            let app = condition.app.as_ref().map_or_else(String::new, ToString::to_string);
+            self.conditions.get_or_create(&ConditionLabels { code: condition.code.as_str(), app }).set(1);
+        }
+        for (side, fails) in [("reads", keyring.reads_fail()), ("writes", keyring.writes_fail())] {
+            self.keyring_up.get_or_create(&SideLabels { side }).set(i64::from(fails.is_none()));
+        }
+        self.log_lines_dropped.inc_by(log_lines_dropped.saturating_sub(self.log_lines_dropped.get()));
     }
 
     /// Adds families that somebody else feeds.

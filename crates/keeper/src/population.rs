@@ -1,19 +1,25 @@
 //! The population as a whole: listed, counted, acquitted, measured.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use storekeeper_keyring::{Expected, Keyring as _, Outcome, OutcomeResult, PageQuery, Record, Settled, State, Write};
-use storekeeper_model::{AppName, KeyKind, Timestamp};
+use storekeeper_model::{AppName, KeyId, KeyKind, Timestamp};
 use storekeeper_policy::{RenewalPolicy, Standing};
 
 use crate::engine::{Event, Observation, Order};
 use crate::error::{OrderError, ReadError};
+use crate::health::{Facts, Health, Surroundings};
 use crate::keeper::Keeper;
 use crate::shell::Message;
 use crate::view::{AppStats, KeyPage, KeyView, KindStats, ListQuery, SignedSpan, Stats};
 
 /// How many rows are read or written at a time when a whole population is walked.
 const PAGE: usize = 1000;
+/// The id of no row.
+const NO_ROW: KeyId = KeyId::from_bytes([0; 16]);
+/// How long a look at the health waits for the keyring, in the operating system's time.
+const PROBE_MAX: Duration = Duration::from_secs(4);
 /// A list looks at this many pages at most before it answers with what it has.
 const PAGES_MAX: usize = 8;
 
@@ -87,7 +93,11 @@ impl Keeper {
                 failed,
             }
         });
-        let stats = Stats { now, apps: apps.collect(), clock_skew: seen.clocks.map(skew) };
+        let stats = Stats {
+            now,
+            apps: apps.collect(),
+            clock_skew: seen.clocks.map(|(ours, theirs)| SignedSpan::between(ours, theirs)),
+        };
         self.tell_population(&stats);
         Ok(stats)
     }
@@ -133,20 +143,77 @@ impl Keeper {
         Ok(acquitted)
     }
 
-    /// Whether anything can be served; the reason if not.
+    /// The metrics of renewal and population in the Prometheus text format (OpenMetrics), without the closing `# EOF`.
+    pub async fn metrics(&self) -> String {
+        self.probe_keyring().await;
+        let seen = self.observe().await;
+        let stats = self.stats_beside(&seen).await.ok();
+        self.survey(stats.as_ref()).await;
+        let health = self.assess(stats.as_ref(), &seen);
+        let dropped = self.inner.surroundings.get().map_or(0, |surroundings| surroundings.log_lines_dropped());
+        self.inner.tools.metrics.set_health(&health, &self.inner.names, &self.inner.keyring_state, dropped);
+        self.inner.tools.metrics.encode(stats.as_ref(), &seen)
+    }
+
+    /// What an operator has to look at now. Asks the keyring for a row and for a write that changes nothing, and waits a
+    /// few seconds at most.
+    pub async fn health(&self) -> Health {
+        self.probe_keyring().await;
+        let seen = self.observe().await;
+        let stats = self.stats_beside(&seen).await.ok();
+        self.assess(stats.as_ref(), &seen)
+    }
+
+    /// Lets the process around the keeper add to its health. The first caller wins.
+    pub fn surround(&self, surroundings: Arc<dyn Surroundings>) {
+        drop(self.inner.surroundings.set(surroundings));
+    }
+
+    /// Whether anything can be served; the reason if not: no reads from the keyring, and nothing remembered either.
     ///
     /// # Errors
     /// One line for the operator.
     pub async fn ready(&self) -> Result<(), String> {
-        self.inner.tools.keyring.find(&[]).await.map(|_| ()).map_err(|error| error.to_string())
+        let answered = self.inner.tools.keyring.find(&[NO_ROW]).await;
+        match answered {
+            Err(error) if self.inner.tools.keyring.remembers_nothing() => Err(error.to_string()),
+            _ => Ok(()),
+        }
     }
 
-    /// The metrics of renewal and population in the Prometheus text format (OpenMetrics), without the closing `# EOF`.
-    pub async fn metrics(&self) -> String {
-        let seen = self.observe().await;
-        let stats = self.stats_beside(&seen).await.ok();
-        self.survey(stats.as_ref()).await;
-        self.inner.tools.metrics.encode(stats.as_ref(), &seen)
+    /// Whether the core tasks live and make progress; which one does not, if one does not.
+    ///
+    /// # Errors
+    /// One line for the operator.
+    pub fn progress(&self) -> Result<(), String> {
+        let supervisor = self.supervisor();
+        if let Some(task) = supervisor.failure() {
+            return Err(format!("{task} has died"));
+        }
+        match supervisor.stalled() {
+            Some((task, span)) => Err(format!("{task} has made no progress for {} s", span.as_secs())),
+            None => Ok(()),
+        }
+    }
+
+    fn assess(&self, stats: Option<&Stats>, seen: &Observation) -> Health {
+        let surroundings =
+            self.inner.surroundings.get().map_or_else(Vec::new, |surroundings| surroundings.conditions());
+        let stalled = self.supervisor().stalled().map(|(task, span)| (task, span.as_secs()));
+        Health::assess(&Facts { stats, seen, keyring: &self.inner.keyring_state, stalled, surroundings: &surroundings })
+    }
+
+    /// Has the keyring's state reflect this moment, also where nothing else is read or written.
+    async fn probe_keyring(&self) {
+        let keyring = self.inner.tools.keyring.clone();
+        let probes = tokio::spawn(async move {
+            // The state has noted what came of them.
+            drop(tokio::join!(keyring.find(&[NO_ROW]), keyring.note_used(&[(NO_ROW, 0)])));
+        });
+        #[expect(clippy::disallowed_methods, reason = "a guard against a database that does not answer")]
+        let probed = tokio::time::timeout(PROBE_MAX, probes).await;
+        // A probe that is late goes on, and the next look sees what came of it.
+        drop(probed);
     }
 }
 
@@ -175,8 +242,4 @@ fn acquittal(mut record: Record, policy: &RenewalPolicy, now: Timestamp) -> Writ
         correlation_id: None,
     });
     Write::Put { expected, record: Box::new(record) }
-}
-
-fn skew((ours, theirs): (Timestamp, Timestamp)) -> SignedSpan {
-    if ours >= theirs { SignedSpan::Ahead(ours.since(theirs)) } else { SignedSpan::Behind(theirs.since(ours)) }
 }

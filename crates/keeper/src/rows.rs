@@ -7,6 +7,7 @@ use futures_util::FutureExt as _;
 use storekeeper_keyring::keyring::Answer;
 use storekeeper_keyring::{Keyring, KeyringError, Record, Settled, Write, delegate};
 use storekeeper_model::KeyId;
+use storekeeper_supervisor::Supervisor;
 
 use crate::cache::{Remembered, RowCache, Seen};
 
@@ -15,12 +16,13 @@ use crate::cache::{Remembered, RowCache, Seen};
 pub(crate) struct Rows {
     keyring: Arc<dyn Keyring>,
     cache: Arc<RowCache>,
+    supervisor: Supervisor,
 }
 
 impl Rows {
     /// Remembers up to so many rows.
-    pub(crate) fn new(keyring: Arc<dyn Keyring>, rows_max: usize) -> Self {
-        Self { keyring, cache: Arc::new(RowCache::new(rows_max)) }
+    pub(crate) fn new(keyring: Arc<dyn Keyring>, rows_max: usize, supervisor: Supervisor) -> Self {
+        Self { keyring, cache: Arc::new(RowCache::new(rows_max)), supervisor }
     }
 
     /// The row as it stands; while the keyring is down, as it was last seen.
@@ -67,7 +69,13 @@ impl Rows {
         Some(row)
     }
 
+    /// Whether no row could be served if the keyring were away.
+    pub(crate) fn remembers_nothing(&self) -> bool {
+        self.cache.is_empty()
+    }
+
     async fn settle_and_tell(self, writes: Arc<Vec<Write>>) -> Result<Vec<Settled>, KeyringError> {
+        let _guard = self.supervisor.guard("a write");
         let settled = self.keyring.settle(Arc::clone(&writes)).await;
         for (place, write) in writes.iter().enumerate() {
             match settled.as_ref().map(|settled| settled[place]) {

@@ -27,6 +27,7 @@ pub(crate) enum ToSave {
 pub(crate) async fn save(tools: Arc<Tools>, postbox: Postbox, mut waiting: mpsc::UnboundedReceiver<(ToSave, Hold)>) {
     // What could not be saved, as it had been seen before: the next attempt has to tell that whole change.
     let mut unsaved: HashMap<AppIndex, AppRow> = HashMap::new();
+    let _guard = tools.supervisor.guard("the writer of apps' rows");
     while let Some((to_save, hold)) = waiting.recv().await {
         match to_save {
             ToSave::App(app, saving) => {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use storekeeper_clock::{Clock, Hold, Sleep};
 use storekeeper_keyring::{Buckets, Expected, Keyring, KeyringError, PageQuery, Record, Write};
 use storekeeper_model::{AppName, Audience, KeyId, ServiceTicket, Timestamp};
+use storekeeper_supervisor::Supervisor;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::attempt::Attempts;
@@ -32,6 +33,8 @@ const PROBES: usize = 8;
 const PAGES_MAX: usize = 64;
 /// How many messages are taken in before the engine acts on them.
 const BATCH: usize = 1024;
+/// What the task is called in a report of its death.
+const ENGINE: &str = "the engine";
 
 /// What a ticket's asker gets.
 pub(crate) type TicketReply = Result<(Arc<ServiceTicket>, Timestamp), TicketFault>;
@@ -87,6 +90,7 @@ pub(crate) struct Tools {
     pub(crate) holding: Holding,
     pub(crate) skewed: AtomicBool,
     pub(crate) store_time: StoreTime,
+    pub(crate) supervisor: Supervisor,
 }
 
 impl Tools {
@@ -158,6 +162,8 @@ impl Shell {
     }
 
     async fn run(mut self) {
+        let supervisor = self.tools.supervisor.clone();
+        let (_guard, heart) = (supervisor.guard(ENGINE), supervisor.heart(ENGINE));
         let mut inbox = Vec::with_capacity(BATCH);
         let mut sleep: Option<(Timestamp, Sleep)> = None;
         let mut held: Vec<Hold> = Vec::new();
@@ -177,10 +183,12 @@ impl Shell {
                     if count == 0 {
                         return;
                     }
+                    let _busy = heart.busy();
                     let events = self.open(&mut inbox, &mut held);
                     self.step(events);
                 }
                 hold = woken(&mut sleep) => {
+                    let _busy = heart.busy();
                     sleep = None;
                     held.push(hold);
                     self.step(vec![Event::Wake]);
@@ -351,8 +359,11 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let hold = tools.clock.hold(holder);
+    // The engine waits for the event that comes of it.
+    let guard = tools.supervisor.guard(holder);
     let work = work(tools);
     tokio::spawn(async move {
+        let _guard = guard;
         work.await;
         drop(hold);
     });

@@ -164,6 +164,13 @@ pub enum SignedSpan {
     Behind(Duration),
 }
 
+impl SignedSpan {
+    /// Our clock against the Store's.
+    pub(crate) fn between(ours: Timestamp, theirs: Timestamp) -> Self {
+        if ours >= theirs { Self::Ahead(ours.since(theirs)) } else { Self::Behind(theirs.since(ours)) }
+    }
+}
+
 /// One app's share of [`Stats`].
 #[derive(Debug, Clone)]
 pub struct AppStats {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use storekeeper_keyring::{KeyringError, Record};
 use storekeeper_model::KeyId;
+use storekeeper_supervisor::Supervisor;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::database::Database;
@@ -37,12 +38,14 @@ pub(crate) struct Finder {
 
 impl Finder {
     /// Starts the tasks.
-    pub(crate) fn start(database: &Database) -> Self {
+    pub(crate) fn start(database: &Database, supervisor: &Supervisor) -> Self {
         let (asked, waiting) = mpsc::channel(WAITING_MAX);
         let waiting = Arc::new(Mutex::new(waiting));
         for _ in 0..QUESTIONS_MAX {
             let (database, waiting) = (database.clone(), Arc::clone(&waiting));
+            let guard = supervisor.guard("a reader of the keyring");
             database.clone().start(async move {
+                let _guard = guard;
                 while let Some(asked) = next(&waiting).await {
                     answer(&database, asked).await;
                 }

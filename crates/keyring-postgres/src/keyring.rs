@@ -8,6 +8,7 @@ use storekeeper_keyring::{
     AppRow, Count, Due, DueQuery, Keyring, KeyringError, Leases, Page, PageQuery, Record, Settled, WrappedRoot, Write,
 };
 use storekeeper_model::{AppName, KeyId, Timestamp, UserName};
+use storekeeper_supervisor::Supervisor;
 
 use crate::database::Database;
 use crate::finder::Finder;
@@ -25,6 +26,8 @@ const SPREAD_GROUP_MAX: usize = 512;
 /// work is done on the one that the keyring was opened on, which has to live as long.
 #[derive(Debug)]
 pub struct PostgresKeyring {
+    location: String,
+    supervisor: Supervisor,
     database: Database,
     /// For beats and leases: they must not wait behind anything else.
     pub(crate) shared: Database,
@@ -62,9 +65,10 @@ impl PostgresKeyring {
         // A limit that is too low is told now, and not when there is most to do.
         let all = try_join(database.all_connections(), shared.all_connections()).await;
         drop(all.map_err(|fault| target.explain(&fault))?);
-        let writer = Writer::start(&database, options.group_max.min(writes_max));
-        let finder = Finder::start(&database);
-        Ok(Self { database, shared, finder, writer })
+        let supervisor = Supervisor::default();
+        let writer = Writer::start(&database, options.group_max.min(writes_max), &supervisor);
+        let finder = Finder::start(&database, &supervisor);
+        Ok(Self { location: target.location(), supervisor, database, shared, finder, writer })
     }
 
     /// Leads a question to where the connections live.
@@ -144,6 +148,14 @@ impl Keyring for PostgresKeyring {
 
     fn leases(&self) -> Option<&dyn Leases> {
         Some(self)
+    }
+
+    fn location(&self) -> &str {
+        &self.location
+    }
+
+    fn supervisor(&self) -> Option<&Supervisor> {
+        Some(&self.supervisor)
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -62,6 +62,11 @@ impl Target {
         Ok(Self { address, config, hosts, tls, told_patience, has_passwords })
     }
 
+    /// Hosts, ports and the database, for people.
+    pub(crate) fn location(&self) -> String {
+        format!("{} at {}", self.address.database(), self.address.places())
+    }
+
     /// What makes connections, each of which is told this first. All of them share what they learn of the hosts.
     pub(crate) fn connector(&self, options: &Options, session: &str) -> Connector {
         let count = self.hosts.count();

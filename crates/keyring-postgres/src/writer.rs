@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use storekeeper_keyring::{AppRow, KeyringError, Settled, WrappedRoot, Write};
 use storekeeper_model::{AppName, KeyId};
+use storekeeper_supervisor::Supervisor;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::commit::Committer;
@@ -44,11 +45,13 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Starts the task; it ends when the handle is closed or dropped and what waited is done.
-    pub(crate) fn start(database: &Database, group_max: usize) -> Self {
+    pub(crate) fn start(database: &Database, group_max: usize, supervisor: &Supervisor) -> Self {
         let (jobs, waiting) = mpsc::channel(WAITING_MAX);
         let (finish, finished) = oneshot::channel();
         let committer = Committer::new(database.clone());
+        let guard = supervisor.guard("the writer of the keyring");
         database.start(async move {
+            let _guard = guard;
             run(committer, waiting, group_max).await;
             // Nobody may be waiting for the end.
             let _ = finish.send(());

@@ -9,6 +9,7 @@ use storekeeper_keyring::{
     AppRow, Count, Due, DueQuery, Keyring, KeyringError, Page, PageQuery, Record, Settled, WrappedRoot, Write,
 };
 use storekeeper_model::{AppName, KeyId, Timestamp, UserName};
+use storekeeper_supervisor::Supervisor;
 
 use crate::backlog::Backlog;
 use crate::lock::FileLock;
@@ -28,6 +29,8 @@ const FIND_HERE_MAX: usize = 64;
 /// some microseconds each; everything else is done by threads of its own, so that no async runtime is needed.
 #[derive(Debug)]
 pub struct SqliteKeyring {
+    location: String,
+    supervisor: Supervisor,
     finders: Arc<Finders>,
     backlog: Arc<Backlog>,
     readers: Readers,
@@ -57,12 +60,13 @@ impl SqliteKeyring {
         names.load(&connection)?;
         let shared = Shared { names, whereabouts: Arc::new(Whereabouts::new(options.whereabouts)) };
         let finders = Arc::new(Finders::open(path, options, &shared)?);
-        let readers = Readers::start(path, options, &shared)?;
+        let supervisor = Supervisor::default();
+        let readers = Readers::start(path, options, &shared, &supervisor)?;
         let backlog = Arc::new(Backlog::new(options.backlog_rows));
         let after_commit = AfterCommit { finders: Arc::clone(&finders), backlog: Arc::clone(&backlog) };
-        let writer = Writer::start(connection, shared, after_commit, path, options, lock)
+        let writer = Writer::start(connection, shared, after_commit, path, options, lock, &supervisor)
             .map_err(|error| KeyringError::Unreachable(format!("no thread: {error}")))?;
-        Ok(Self { finders, backlog, readers, writer })
+        Ok(Self { location: path.display().to_string(), supervisor, finders, backlog, readers, writer })
     }
 
     fn close_readers(&self) {
@@ -145,6 +149,14 @@ impl Keyring for SqliteKeyring {
 
     fn add_root<'a>(&'a self, root: &'a WrappedRoot) -> BoxFuture<'a, Result<(), KeyringError>> {
         self.writer.add_root(root.clone()).boxed()
+    }
+
+    fn location(&self) -> &str {
+        &self.location
+    }
+
+    fn supervisor(&self) -> Option<&Supervisor> {
+        Some(&self.supervisor)
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use rusqlite::{Connection, Transaction};
 use storekeeper_keyring::KeyringError;
+use storekeeper_supervisor::Supervisor;
 use tokio::sync::oneshot;
 
 use crate::Options;
@@ -147,13 +148,20 @@ pub(crate) struct Readers {
 
 impl Readers {
     /// Opens the connections and starts a thread for each.
-    pub(crate) fn start(path: &Path, options: &Options, shared: &Shared) -> Result<Self, KeyringError> {
+    pub(crate) fn start(
+        path: &Path,
+        options: &Options,
+        shared: &Shared,
+        supervisor: &Supervisor,
+    ) -> Result<Self, KeyringError> {
         let (tasks, waiting) = mpsc::channel::<Task>();
         let waiting = Arc::new(Mutex::new(waiting));
         let mut threads = Vec::new();
         for _ in 0..options.readers.max(1) {
             let (reader, waiting) = (Reader::open(path, options.reader_cache_kib, shared)?, Arc::clone(&waiting));
+            let guard = supervisor.guard("a reader of the keyring");
             let run = move || {
+                let _guard = guard;
                 while let Some(task) = next(&waiting) {
                     task(&reader);
                 }

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use storekeeper_keyring::{AppRow, KeyringError, Settled, WrappedRoot, Write};
 use storekeeper_model::{AppName, KeyId, Timestamp};
+use storekeeper_supervisor::{Heart, Supervisor};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Options;
@@ -23,6 +24,8 @@ use crate::watch::Watch;
 const WAITING_MAX: usize = 1024;
 /// The write-ahead log is cut short by force when readers have kept it from being reused up to this many times its size.
 const LOG_FACTOR_MAX: u64 = 4;
+/// What the thread is called in a report of its death.
+const TASK: &str = "the writer of the keyring";
 const PAGE_AND_FRAME_HEADER: u64 = 4096 + 24;
 
 /// What is to be written.
@@ -78,6 +81,7 @@ impl Writer {
         path: &Path,
         options: &Options,
         lock: FileLock,
+        supervisor: &Supervisor,
     ) -> std::io::Result<Self> {
         let (jobs, waiting) = mpsc::channel(WAITING_MAX);
         let (finish, finished) = oneshot::channel();
@@ -85,7 +89,7 @@ impl Writer {
         let mut worker = Worker {
             after_commit,
             checkpoint_pages: options.checkpoint_pages.into(),
-
+            heart: supervisor.heart(TASK),
             connection,
             shared,
             log: beside(path, "-wal"),
@@ -94,7 +98,9 @@ impl Writer {
             group_max: options.group_max,
             _lock: lock,
         };
+        let guard = supervisor.guard(TASK);
         let run = move || {
+            let _guard = guard;
             worker.run(waiting);
             drop(worker);
             let _ = finish.send(());
@@ -171,6 +177,7 @@ struct Worker {
     checkpoint_pages: i64,
     log_bytes_max: u64,
     group_max: usize,
+    heart: Heart,
     _lock: FileLock,
 }
 
@@ -196,6 +203,7 @@ impl Worker {
         match self.commit(&jobs) {
             // Whoever no longer waits for an answer has his write all the same.
             Ok(made) => {
+                let _busy = self.heart.busy();
                 self.after_commit.tell(&jobs);
                 jobs.into_iter().zip(made).for_each(|(job, made)| drop(job.answer.send(Ok(made))));
             }

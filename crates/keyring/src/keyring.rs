@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use storekeeper_model::{ClientId, Identity, KeyKind};
+use storekeeper_supervisor::Supervisor;
 // Named again for `delegate!`, whose users need not know where they come from.
 #[doc(no_inline)]
 pub use storekeeper_model::{AppName, KeyId, Timestamp, UserName};
@@ -206,6 +207,16 @@ pub trait Keyring: Send + Sync {
 
     /// How several keepers share it; `None` where one process alone holds it, and so owns every bucket.
     fn leases(&self) -> Option<&dyn Leases> {
+        None
+    }
+
+    /// Where the rows are, for logs and operators: a file, or hosts and a database; never a password.
+    fn location(&self) -> &str {
+        "memory"
+    }
+
+    /// What watches the backend's own core tasks; `None` where it has none.
+    fn supervisor(&self) -> Option<&Supervisor> {
         None
     }
 

@@ -4,9 +4,9 @@ use std::io::Write as _;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
-use storekeeper_keeper::{AppStats, KeyPage, KeyView, KindStats, LiveKey, SignedSpan, Stats};
+use storekeeper_keeper::{AppStats, Health, KeyPage, KeyView, KindStats, LiveKey, SignedSpan, Stats};
 use storekeeper_keyring::Outcome;
-use storekeeper_model::{Fingerprint, KeyKind, Timestamp};
+use storekeeper_model::{AppName, Fingerprint, KeyKind, Timestamp};
 use utoipa::ToSchema;
 
 /// What is known of a key, without the key.
@@ -272,6 +272,40 @@ impl<'a> StatsAnswer<'a> {
             }),
             apps: InOrder(visible.map(|app| (app.app.as_str(), AppStatsAnswer::from(app))).collect()),
         }
+    }
+}
+
+/// What an operator has to look at.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Health)]
+pub(crate) struct HealthAnswer<'a> {
+    /// The most urgent first; empty when all is well.
+    conditions: Vec<ConditionAnswer<'a>>,
+}
+
+/// One thing that an operator has to look at.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Condition)]
+struct ConditionAnswer<'a> {
+    /// A stable word, listed in `docs/reference/conditions.md`.
+    code: &'static str,
+    /// The app it concerns; null for the whole keeper.
+    app: Option<&'a str>,
+    /// One line for a person.
+    detail: &'a str,
+}
+
+impl<'a> HealthAnswer<'a> {
+    /// What a caller who `sees` some apps may know.
+    pub(crate) fn new(health: &'a Health, sees: impl Fn(&str) -> bool) -> Self {
+        let visible =
+            health.conditions.iter().filter(|condition| condition.app.as_ref().is_none_or(|app| sees(app.as_str())));
+        let conditions = visible.map(|condition| ConditionAnswer {
+            code: condition.code.as_str(),
+            app: condition.app.as_ref().map(AppName::as_str),
+            detail: &condition.detail,
+        });
+        Self { conditions: conditions.collect() }
     }
 }
 

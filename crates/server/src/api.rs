@@ -1,7 +1,7 @@
 //! `Api`: what every handler shares: the keeper, who may ask, what is measured, and whether we are going away.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use storekeeper_keeper::Keeper;
 use storekeeper_model::AppName;
@@ -20,7 +20,7 @@ pub struct Api(Arc<Inner>);
 
 struct Inner {
     keeper: Keeper,
-    callers: Callers,
+    callers: RwLock<Arc<Callers>>,
     metrics: HttpMetrics,
     drain: Drain,
     batches: Arc<Semaphore>,
@@ -35,7 +35,7 @@ impl Api {
         let apps = keeper.apps().iter().map(|app| (app.as_str().to_owned(), app.clone())).collect();
         Self(Arc::new(Inner {
             keeper,
-            callers: Callers::new(config.callers.clone()),
+            callers: RwLock::new(Arc::new(Callers::new(config.callers.clone()))),
             metrics: HttpMetrics::default(),
             drain: Drain::default(),
             batches: Arc::new(Semaphore::new(config.limits.batches_max)),
@@ -49,8 +49,13 @@ impl Api {
         &self.0.keeper
     }
 
-    pub(crate) fn callers(&self) -> &Callers {
-        &self.0.callers
+    pub(crate) fn callers(&self) -> Arc<Callers> {
+        Arc::clone(&self.0.callers.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From the next request on these are the callers.
+    pub(crate) fn replace_callers(&self, callers: Vec<Caller>) {
+        *self.0.callers.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Callers::new(callers));
     }
 
     pub(crate) fn metrics(&self) -> &HttpMetrics {

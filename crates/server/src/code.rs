@@ -151,6 +151,7 @@ table! {
     CLOCK_SKEWED = "clock_skewed" 503 Operator Some(60), "our clock and the Store's disagree";
     SHUTTING_DOWN = "shutting_down" 503 Wait Some(5), "the keeper is shutting down";
     NOT_READY = "not_ready" 503 Wait Some(5), "nothing can be served at the moment";
+    NOT_LIVE = "not_live" 503 Operator None, "a core task is dead or stands still";
 }
 
 #[cfg(test)]

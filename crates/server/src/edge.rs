@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use crate::api::Api;
 use crate::caller::Caller;
 use crate::code;
+use crate::failure_log::FailureLog;
 use crate::metrics::{Listener, RouteLabel, method_label};
 use crate::problem::{Problem, Told};
 
@@ -25,11 +26,17 @@ pub(crate) struct Edge {
     api: Api,
     listener: Listener,
     slots: Arc<Semaphore>,
+    failures: Arc<FailureLog>,
 }
 
 impl Edge {
     pub(crate) fn new(api: &Api, listener: Listener) -> Self {
-        Self { api: api.clone(), listener, slots: Arc::new(Semaphore::new(api.requests_max())) }
+        Self {
+            api: api.clone(),
+            listener,
+            slots: Arc::new(Semaphore::new(api.requests_max())),
+            failures: Arc::default(),
+        }
     }
 
     /// Whether it is the data listener's.
@@ -87,7 +94,11 @@ impl Edge {
         let caller = caller.map(Caller::name);
         let (code, status, cause) = (told.code.code, told.code.status, told.cause.as_deref());
         if told.code.status >= 500 {
-            tracing::info!(listener, route, method, status, code, caller, cause, "request failed");
+            #[expect(clippy::disallowed_methods, reason = "log lines are spaced, nothing is decided by it")]
+            let now = Instant::now();
+            if let Some(more) = self.failures.admit(code, now) {
+                tracing::warn!(listener, route, method, status, code, caller, cause, more, "request failed");
+            }
         } else {
             tracing::debug!(listener, route, method, status, code, caller, cause, "request failed");
         }

@@ -17,6 +17,7 @@ mod day;
 mod drain;
 mod edge;
 mod export;
+mod failure_log;
 mod fleet;
 mod front;
 mod health;

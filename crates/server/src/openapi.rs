@@ -265,6 +265,7 @@ fn contract(operation_id: &str) -> Contract {
         "get_keys" => scoped(Scope::KeyRead, &[], &[BATCH]),
         "list_keys" => scoped(Scope::KeyRead, &["app", "state", "due_before", "limit", "cursor"], &[LIST]),
         "stats" => scoped(Scope::KeyRead, &[], &[STATS]),
+        "health" => scoped(Scope::KeyRead, &[], &[&[&code::FORBIDDEN, &code::QUERY_INVALID]]),
         "get_ticket" => Contract {
             scope: Some("ticket:client, or ticket:service for `service`"),
             codes: [APP, TICKET].concat(),
@@ -279,7 +280,7 @@ fn contract(operation_id: &str) -> Contract {
         "resume_app" => Contract { may_be_empty: true, ..scoped(Scope::Admin, &[], &[APP, ORDER, TEXT]) },
         "scrape" => scoped(Scope::MetricsRead, &[], &[&[&code::FORBIDDEN, &code::QUERY_INVALID]]),
         "openapi" => Contract { is_open: false, ..open(vec![&code::QUERY_INVALID]) },
-        "livez" => open(Vec::new()),
+        "livez" => open(vec![&code::NOT_LIVE]),
         "readyz" => open(vec![&code::NOT_READY, &code::SHUTTING_DOWN]),
         other => unreachable!("the operation `{other}` promises nothing, which a test would have met"),
     }

@@ -38,6 +38,7 @@ pub(crate) fn data_routes() -> OpenApiRouter<Api> {
         .routes(routes!(batch_get::get))
         .routes(routes!(population::list))
         .routes(routes!(population::stats))
+        .routes(routes!(health::health))
         .routes(routes!(tickets::get))
         .routes(routes!(openapi::document))
 }

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use hyper::service::service_fn;
 use storekeeper_keeper::Keeper;
+use storekeeper_supervisor::Supervisor;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::api::Api;
+use crate::caller::Caller;
 use crate::config::{Plaintext, ServerConfig, SocketGuards};
 use crate::drain::Drain;
 use crate::front::Front;
@@ -56,30 +58,41 @@ impl Server {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(keeper: Keeper, config: ServerConfig) -> Result<Running, StartError> {
-        check_callers(&config)?;
+        check_callers(&config.callers)?;
         let data = bind(config.listen, config.plaintext).await?;
         let admin = bind(config.admin_listen, config.plaintext).await?;
         let (listen, admin_listen) = (address(&data, config.listen)?, address(&admin, config.admin_listen)?);
+        let supervisor = keeper.supervisor().clone();
         let api = Api::new(keeper, &config);
         let (drain, admin_drain) = (api.drain().clone(), Drain::default());
-        let data = spawn(data, data_service(&api), config.guards, drain.clone());
+        let data = spawn(data, data_service(&api), config.guards, drain.clone(), &supervisor);
         let guards = SocketGuards { drain_timeout: config.guards.drain_timeout.min(ADMIN_DRAIN_MAX), ..config.guards };
-        let admin = spawn(admin, admin_service(&api), guards, admin_drain.clone());
-        Ok(Running { listen, admin_listen, stages: [(drain, data), (admin_drain, admin)] })
+        let admin = spawn(admin, admin_service(&api), guards, admin_drain.clone(), &supervisor);
+        Ok(Running { listen, admin_listen, api, stages: [(drain, data), (admin_drain, admin)] })
     }
 }
 
 /// Two listeners that accept.
-#[derive(Debug)]
 pub struct Running {
     /// Where the data listener listens, with the port it got.
     pub listen: SocketAddr,
     /// Where the admin listener listens, with the port it got.
     pub admin_listen: SocketAddr,
+    api: Api,
     stages: [(Drain, JoinHandle<()>); 2],
 }
 
 impl Running {
+    /// Takes other callers in the place of those that are known; requests that are under way go on.
+    ///
+    /// # Errors
+    /// [`StartError::TokenShared`]; then the callers stay as they are.
+    pub fn replace_callers(&self, callers: Vec<Caller>) -> Result<(), StartError> {
+        check_callers(&callers)?;
+        self.api.replace_callers(callers);
+        Ok(())
+    }
+
     /// Accepts nothing more, lets what is under way finish (batches end after the lines they have read) and returns, a
     /// second after the configured drain time-out at the latest. The admin listener goes last: until then `/readyz` says
     /// why, and `/metrics` can be scraped. Shut the keeper down afterwards.
@@ -95,18 +108,28 @@ impl Running {
 /// How long the admin listener waits for what is under way there.
 const ADMIN_DRAIN_MAX: Duration = Duration::from_secs(1);
 
-fn spawn(listener: TcpListener, front: Front, guards: SocketGuards, drain: Drain) -> JoinHandle<()> {
+fn spawn(
+    listener: TcpListener,
+    front: Front,
+    guards: SocketGuards,
+    drain: Drain,
+    supervisor: &Supervisor,
+) -> JoinHandle<()> {
+    let guard = supervisor.guard("a listener");
     let front = Arc::new(front);
     let service = service_fn(move |request| {
         let front = Arc::clone(&front);
         async move { Ok(front.answer(request).await) }
     });
-    tokio::spawn(serve(listener, service, guards, async move { drain.begun().await }))
+    tokio::spawn(async move {
+        let _guard = guard;
+        serve(listener, service, guards, async move { drain.begun().await }).await;
+    })
 }
 
-fn check_callers(config: &ServerConfig) -> Result<(), StartError> {
-    for (index, other) in config.callers.iter().enumerate() {
-        if let Some(one) = config.callers[..index].iter().find(|one| one.shares_token_with(other)) {
+fn check_callers(callers: &[Caller]) -> Result<(), StartError> {
+    for (index, other) in callers.iter().enumerate() {
+        if let Some(one) = callers[..index].iter().find(|one| one.shares_token_with(other)) {
             return Err(StartError::TokenShared { one: one.name().to_owned(), other: other.name().to_owned() });
         }
     }

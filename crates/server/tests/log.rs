@@ -85,7 +85,7 @@ async fn a_failed_request_is_one_line_without_names_keys_and_tokens() {
     }
     assert!(failed[0].starts_with("DEBUG") && failed[0].contains("caller=\"root\""), "{}", failed[0]);
     assert!(failed[0].contains("route=\"/v1/apps/{app}/users/{user}/keys/{kind}\""), "{}", failed[0]);
-    assert!(failed[5].starts_with("INFO") && failed[5].contains("switched off"), "{}", failed[5]);
+    assert!(failed[5].starts_with("WARN") && failed[5].contains("switched off"), "{}", failed[5]);
     for line in &lines {
         assert!(!line.contains("hidden") && !line.contains("eyJ") && !line.contains(ROOT), "{line}");
     }

@@ -20,8 +20,10 @@ use super::emulate::{self, EmulatorArgs};
 use crate::compose;
 use crate::exit::{CommandError, CommandResult, Exit};
 use crate::first_keys::FirstKeys;
+use crate::log_writer::LogWriter;
 use crate::output::{self, count};
 use crate::ready::{Ready, STATE_DIR, write_by_rename, write_secret};
+use crate::signals::Signals;
 
 /// The one app of `dev`.
 const APP: &str = "mygame";
@@ -90,10 +92,10 @@ impl State {
 }
 
 impl Dev {
-    /// Runs until SIGTERM or SIGINT.
-    pub async fn run(self) -> CommandResult {
+    /// Runs until SIGTERM, SIGINT or SIGHUP.
+    pub async fn run(self, log: &LogWriter) -> CommandResult {
         self.refuse_strangers()?;
-        let stop = super::StopSignals::listen()?;
+        let mut signals = Signals::listen()?;
         let state = State::open(&self.data_dir)?;
         // The keyring first: its lock tells whether another `dev` is at home.
         let keyring = compose::open_sqlite(&state.file("storekeeper.db")).await?;
@@ -105,6 +107,7 @@ impl Dev {
         let clock = Arc::new(emulator.clock().clone());
         let config = keeper_config(&emulator, self.emulator.seed)?;
         let keeper = compose::start_keeper(config, keyring, &master, compose::transport(ca)?, clock).await?;
+        keeper.surround(Arc::new(log.clone()));
         let server = Server::start(keeper.clone(), self.server_config(&token)?).await;
         let server = server.map_err(|error| CommandError::with_causes(Exit::Unavailable, &error))?;
         let enrolled = enroll_players(&keeper, &emulator, &state, self.players).await?;
@@ -122,12 +125,19 @@ impl Dev {
                 .map_err(|error| CommandError::new(Exit::Usage, format!("{}: {error}", file.display())))?;
         }
         output::print(&greeting(&ready, &self.data_dir, enrolled, &state.first_keys()))?;
-        stop.received().await;
+        let failed = async {
+            tokio::select! {
+                task = keeper.supervisor().failed() => task,
+                task = emulator.failed() => task,
+            }
+        };
+        let end = super::end(&mut signals, failed).await;
         server.shutdown().await;
         keeper.shutdown().await;
         let ended = emulator.shutdown().await;
         ready_files.iter().for_each(|file| super::take_back(file.as_deref()));
-        ended.map_err(|error| CommandError::with_causes(Exit::Failure, &error))
+        ended.map_err(|error| CommandError::with_causes(Exit::Failure, &error))?;
+        end.map(drop)
     }
 
     /// `dev` has fixed secrets, so nobody but this machine may reach it.

@@ -14,6 +14,7 @@ use super::store;
 use crate::exit::{CommandError, CommandResult, Exit};
 use crate::output::Format;
 use crate::ready::Ready;
+use crate::signals::Signals;
 
 /// What both `emulator` and `dev` can be told about the emulated Store.
 #[derive(Debug, Clone, Args)]
@@ -69,19 +70,20 @@ impl Emulate {
         self.verb.is_none()
     }
 
-    /// Runs until SIGTERM or SIGINT; or runs the verb.
+    /// Runs until SIGTERM, SIGINT or SIGHUP; or runs the verb.
     pub async fn run(self, format: Format) -> CommandResult {
         if let Some(verb) = self.verb {
             return verb.run(format).await;
         }
-        let stop = super::StopSignals::listen()?;
+        let mut signals = Signals::listen()?;
         let clock = self.emulator.clock_to_start_with();
         let running = self.emulator.start(clock, self.data_dir).await?;
         super::tell_ready(&ready(&running), self.ready_file.as_deref())?;
-        stop.received().await;
+        let end = super::end(&mut signals, running.failed()).await;
         let ended = running.shutdown().await;
         super::take_back(self.ready_file.as_deref());
-        ended.map_err(|error| CommandError::with_causes(Exit::Failure, &error))
+        ended.map_err(|error| CommandError::with_causes(Exit::Failure, &error))?;
+        end.map(drop)
     }
 }
 

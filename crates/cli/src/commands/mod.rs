@@ -26,9 +26,11 @@ use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::exit::{CommandError, CommandResult, Exit};
+use crate::log_writer::LogWriter;
 use crate::logging::{self, LogFormat};
 use crate::output::Format;
 use crate::ready::Ready;
+use crate::signals::{Signal, Signals};
 
 /// Keeps Microsoft Store ID keys renewed, and emulates the Store for tests.
 #[derive(Debug, Parser)]
@@ -62,7 +64,8 @@ The first five minutes: `storekeeper dev` in one terminal; in another
   storekeeper clock advance 60d --watch
   storekeeper key explain player-0001
 
-Exit codes: 0 ok, 1 failure, 2 usage or configuration, 3 not found, 4 refused, 5 unavailable, 6 problems found";
+Exit codes: 0 ok, 1 failure, 2 usage or configuration, 3 not found, 4 refused, 5 unavailable, 6 problems found,
+  129, 130 and 143 ended by SIGHUP, SIGINT or SIGTERM before it had finished";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -88,6 +91,15 @@ enum Command {
 }
 
 impl Command {
+    /// Whether it has something to finish when a signal asks it to end.
+    fn handles_signals(&self) -> bool {
+        match self {
+            Self::Serve(_) | Self::Dev(_) => true,
+            Self::Emulator(emulator) => emulator.serves(),
+            _ => false,
+        }
+    }
+
     /// Servers tell what they do; `dev`, which greets a person, and everything else speak up when something is wrong.
     fn log_level(&self) -> &'static str {
         match self {
@@ -103,13 +115,16 @@ impl CommandLine {
     ///
     /// # Errors
     /// What to tell the person, and the exit code.
-    pub async fn run(self, environment: &BTreeMap<String, String>) -> CommandResult {
+    pub async fn run(self, environment: &BTreeMap<String, String>, log: &LogWriter) -> CommandResult {
         let level = self.log_level.as_deref().unwrap_or_else(|| self.command.log_level());
-        logging::start(level, self.log_format).map_err(|error| CommandError::new(Exit::Usage, error))?;
+        logging::start(level, self.log_format, log).map_err(|error| CommandError::new(Exit::Usage, error))?;
         let format = self.output;
+        if !self.command.handles_signals() {
+            end_at_signal(Signals::listen()?, log.clone());
+        }
         match self.command {
-            Command::Serve(serve) => serve.run(environment).await,
-            Command::Dev(dev) => dev.run().await,
+            Command::Serve(serve) => serve.run(environment, log).await,
+            Command::Dev(dev) => dev.run(log).await,
             Command::Emulator(emulator) => emulator.run(format).await,
             Command::Init(init) => init.run(environment, format).await,
             Command::Key(key) => key.run(environment, format).await,
@@ -126,6 +141,37 @@ impl CommandLine {
             Command::Config(config) => config.run(environment, format),
             Command::Bench(bench) => bench.run().await,
             Command::Completions(completions) => completions.run(),
+        }
+    }
+}
+
+/// Ends the process at the first signal: a command that only asks or computes has nothing to finish. This also holds where
+/// the command blocks its thread, on stdin for example.
+fn end_at_signal(mut signals: Signals, log: LogWriter) {
+    tokio::spawn(async move {
+        let error = signals.received().await.error();
+        crate::exit::report(&error, &log);
+        std::process::exit(error.exit as i32);
+    });
+}
+
+/// Waits for the end of a server: the signal that asks for it, or the failure of a core task. What the surviving tasks hold
+/// is for the caller to save.
+///
+/// # Errors
+/// The core task that died, with exit code 1: the supervisor of the operating system starts the process again.
+async fn end(signals: &mut Signals, failed: impl Future<Output = &'static str>) -> Result<Signal, CommandError> {
+    tokio::select! {
+        signal = signals.received() => {
+            if signal != Signal::Hangup {
+                tracing::info!("{signal}: finishing what is under way");
+            }
+            Ok(signal)
+        }
+        task = failed => {
+            let error = format!("{task} has died of a bug of storekeeper: this process ends, to be started again");
+            tracing::error!("{error}");
+            Err(CommandError::new(Exit::Failure, error))
         }
     }
 }
@@ -151,34 +197,6 @@ fn tell_ready(ready: &Ready, file: Option<&Path>) -> CommandResult {
 fn take_back(file: Option<&Path>) {
     // It may have been removed by whoever read it.
     drop(file.map(std::fs::remove_file));
-}
-
-/// SIGXFSZ, on Linux for x86, Arm and RISC-V as on the BSDs.
-const FILE_TOO_LARGE: i32 = 25;
-
-/// SIGTERM and SIGINT, listened for from the start: who stops a command that has just said it is ready gets an orderly end.
-struct StopSignals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl StopSignals {
-    fn listen() -> Result<Self, CommandError> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let listen = |kind| signal(kind).map_err(|error| CommandError::new(Exit::Failure, error));
-        // A file that may grow no further then fails the write, as a full disk does, instead of ending the process. Where
-        // the signal cannot be caught that stays as it is.
-        drop(signal(SignalKind::from_raw(FILE_TOO_LARGE)));
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
-    }
-
-    /// Resolves at the first of them.
-    async fn received(mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => tracing::info!("SIGTERM: finishing what is under way"),
-            _ = self.interrupt.recv() => tracing::info!("SIGINT: finishing what is under way"),
-        }
-    }
 }
 
 /// A progress bar on stderr; nothing where stderr is no terminal.

@@ -7,13 +7,16 @@ use std::sync::Arc;
 
 use clap::Args;
 use storekeeper_clock::{Clock, SystemClock};
-use storekeeper_keeper::KeeperConfig;
+use storekeeper_keeper::{Keeper, KeeperConfig, Surroundings};
 use storekeeper_server::Server;
 
 use crate::compose;
 use crate::config::Config;
 use crate::exit::{CommandError, CommandResult, Exit};
+use crate::log_writer::LogWriter;
 use crate::ready::Ready;
+use crate::reload::Reload;
+use crate::signals::{Signal, Signals};
 
 /// Run the keeper: keys in over HTTP, all kept renewed, a live one out at any moment.
 #[derive(Debug, Args)]
@@ -42,9 +45,38 @@ pub struct Serve {
 }
 
 impl Serve {
-    /// Runs until SIGTERM or SIGINT, then drains.
-    pub async fn run(self, environment: &BTreeMap<String, String>) -> CommandResult {
-        let stop = super::StopSignals::listen()?;
+    /// Runs until SIGTERM or SIGINT, then drains; SIGHUP reloads callers and credentials.
+    pub async fn run(self, environment: &BTreeMap<String, String>, log: &LogWriter) -> CommandResult {
+        let mut signals = Signals::with_reload()?;
+        let config = self.configuration(environment)?;
+        let node = compose::node(self.node_name.as_deref());
+        let mut keeper_config = compose::keeper_config(&config, compose::seed(), self.accept_orphans);
+        keeper_config.node = node;
+        let reload = Reload::new(self.config.clone(), environment, &config, &mut keeper_config, log);
+        let keeper = signals.interrupt(self.start_keeper(&config, keeper_config)).await?;
+        let reload = Arc::new(reload);
+        keeper.surround(Arc::clone(&reload) as Arc<dyn Surroundings>);
+        let server = Server::start(keeper.clone(), compose::server_config(&config)?).await;
+        let server = server.map_err(|error| CommandError::with_causes(Exit::Unavailable, &error))?;
+        let ready = Ready {
+            listen: Some(server.listen.to_string()),
+            admin_listen: Some(server.admin_listen.to_string()),
+            ..Ready::default()
+        };
+        super::tell_ready(&ready, self.ready_file.as_deref())?;
+        let ended = loop {
+            match super::end(&mut signals, keeper.supervisor().failed()).await {
+                Ok(Signal::Hangup) => reload.reload(&keeper, &server),
+                ended => break ended,
+            }
+        };
+        server.shutdown().await;
+        keeper.shutdown().await;
+        super::take_back(self.ready_file.as_deref());
+        ended.map(drop)
+    }
+
+    fn configuration(&self, environment: &BTreeMap<String, String>) -> Result<Config, CommandError> {
         let (mut config, warnings) =
             Config::load(&self.config, environment).map_err(|error| CommandError::new(Exit::Usage, error))?;
         for warning in &warnings {
@@ -55,32 +87,15 @@ impl Serve {
         for address in [config.server.listen, config.server.admin_listen] {
             config.server.allow(address).map_err(|error| CommandError::new(Exit::Usage, error))?;
         }
+        Ok(config)
+    }
+
+    async fn start_keeper(&self, config: &Config, keeper: KeeperConfig) -> Result<Keeper, CommandError> {
         let extra_ca = self.extra_ca.as_ref().map(read).transpose()?;
-        let node = compose::node(self.node_name.as_deref());
         let (transport, clock): (_, Arc<dyn Clock>) = (compose::transport(extra_ca)?, Arc::new(SystemClock::new()));
         let passwords = compose::passwords(&config.keyring, &transport, &clock);
         let keyring = compose::open_keyring(&config.keyring, passwords).await?;
-        let keeper = compose::start_keeper(
-            KeeperConfig { node, ..compose::keeper_config(&config, compose::seed(), self.accept_orphans) },
-            keyring,
-            &compose::master_key(&config),
-            transport,
-            clock,
-        )
-        .await?;
-        let server = Server::start(keeper.clone(), compose::server_config(&config)?).await;
-        let server = server.map_err(|error| CommandError::with_causes(Exit::Unavailable, &error))?;
-        let ready = Ready {
-            listen: Some(server.listen.to_string()),
-            admin_listen: Some(server.admin_listen.to_string()),
-            ..Ready::default()
-        };
-        super::tell_ready(&ready, self.ready_file.as_deref())?;
-        stop.received().await;
-        server.shutdown().await;
-        keeper.shutdown().await;
-        super::take_back(self.ready_file.as_deref());
-        Ok(())
+        compose::start_keeper(keeper, keyring, &compose::master_key(config), transport, clock).await
     }
 }
 

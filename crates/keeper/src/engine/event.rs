@@ -74,6 +74,8 @@ pub enum Event {
     AskTicket(Waiter, AppIndex, Audience),
     /// An operator's order.
     Order(Waiter, AppIndex, Order),
+    /// An app's credentials may have changed.
+    CredentialsChanged,
     /// How many keys an app has.
     Counted(AppIndex, u64),
 }

@@ -108,6 +108,14 @@ impl Tickets {
         self.0.iter()
     }
 
+    /// Credentials may have changed: what was refused is asked for again at once.
+    pub(super) fn credentials_changed(&mut self) {
+        for place in self.0.iter_mut().filter(|place| place.fault.is_some()) {
+            place.retry_at = None;
+            place.refused_in_row = 0;
+        }
+    }
+
     /// The clock went back: what was to be waited for may lie far ahead.
     pub(super) fn clock_went_back(&mut self) {
         for place in &mut self.0 {

@@ -11,6 +11,9 @@ use tokio::task::JoinHandle;
 use super::{Fleet, FleetAction, FleetEvent, Share};
 use crate::shell::{Message, Postbox, Tools};
 
+/// What the task is called in a report of its death.
+const TASK: &str = "the keeper of leases";
+
 /// Speaks to the task.
 #[derive(Clone)]
 pub(crate) struct FleetPostbox {
@@ -50,6 +53,8 @@ impl FleetTask {
     }
 
     async fn run(mut self) {
+        let supervisor = self.tools.supervisor.clone();
+        let (_guard, heart) = (supervisor.guard(TASK), supervisor.heart(TASK));
         let mut sleep: Option<Sleep> = None;
         let mut held: Option<Hold> = None;
         while !self.fleet.is_gone() {
@@ -65,6 +70,7 @@ impl FleetTask {
             };
             let Some((event, hold)) = event else { return };
             held = Some(hold);
+            let _busy = heart.busy();
             self.step(event);
         }
     }
@@ -131,8 +137,10 @@ impl FleetTask {
         F: Future<Output = FleetEvent> + Send + 'static,
     {
         let (postbox, hold) = (self.postbox.clone(), self.tools.clock.hold(holder));
+        let guard = self.tools.supervisor.guard(holder);
         let question = question(Arc::clone(&self.tools));
         tokio::spawn(async move {
+            let _guard = guard;
             postbox.send(question.await);
             drop(hold);
         });

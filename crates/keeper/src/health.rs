@@ -1,0 +1,304 @@
+//! `Health`: what an operator has to look at, decided in one place. `status`, `/readyz`, the metrics and the alerts read the
+//! same value, so that none of them is content while another is not.
+
+use storekeeper_model::AppName;
+
+use crate::engine::{AppObservation, Observation};
+use crate::keyring_state::KeyringState;
+use crate::view::{AppStats, SignedSpan, Stats};
+
+/// What is the matter, as a stable word: in `GET /v1/health`, in `storekeeper status` and as a label of
+/// `storekeeper_condition`. `docs/reference/conditions.md` says what each means and what ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConditionCode {
+    /// A core task makes no progress.
+    TaskStalled,
+    /// The keyring answers no reads.
+    KeyringReadsFail,
+    /// The keyring takes no writes.
+    KeyringWritesFail,
+    /// Our clock and the Store's differ by more than five minutes.
+    ClockSkewed,
+    /// The app's keys are not renewed.
+    AppPaused,
+    /// Keys expired before they could be renewed.
+    KeysLapsed,
+    /// Active keys are older than the policy's deadline.
+    KeysPastDeadline,
+    /// More keys are refused than one day may condemn.
+    CondemnationsAwaitOperator,
+    /// Log lines were dropped within the last ten minutes.
+    LogLinesDropped,
+    /// The configuration was not reloaded, because it is not valid.
+    ReloadFailed,
+}
+
+impl ConditionCode {
+    /// All of them, in the order in which they are reported.
+    pub const ALL: &[Self] = &[
+        Self::TaskStalled,
+        Self::KeyringReadsFail,
+        Self::KeyringWritesFail,
+        Self::ClockSkewed,
+        Self::AppPaused,
+        Self::KeysLapsed,
+        Self::KeysPastDeadline,
+        Self::CondemnationsAwaitOperator,
+        Self::LogLinesDropped,
+        Self::ReloadFailed,
+    ];
+
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TaskStalled => "task_stalled",
+            Self::KeyringReadsFail => "keyring_reads_fail",
+            Self::KeyringWritesFail => "keyring_writes_fail",
+            Self::ClockSkewed => "clock_skewed",
+            Self::AppPaused => "app_paused",
+            Self::KeysLapsed => "keys_lapsed",
+            Self::KeysPastDeadline => "keys_past_deadline",
+            Self::CondemnationsAwaitOperator => "condemnations_await_operator",
+            Self::LogLinesDropped => "log_lines_dropped",
+            Self::ReloadFailed => "reload_failed",
+        }
+    }
+}
+
+/// One thing that an operator has to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// Which.
+    pub code: ConditionCode,
+    /// The app it concerns; `None` for the whole keeper.
+    pub app: Option<AppName>,
+    /// One line for the operator: what happens, and what to do. Without secrets and users.
+    pub detail: String,
+}
+
+impl Condition {
+    /// A condition of the whole keeper.
+    pub fn of_keeper(code: ConditionCode, detail: impl Into<String>) -> Self {
+        Self { code, app: None, detail: detail.into() }
+    }
+
+    /// A condition of one app.
+    pub fn of_app(code: ConditionCode, app: &AppName, detail: impl Into<String>) -> Self {
+        Self { code, app: Some(app.clone()), detail: detail.into() }
+    }
+}
+
+/// What the process around the keeper knows of itself.
+pub trait Surroundings: Send + Sync {
+    /// How many log lines were dropped since the start.
+    fn log_lines_dropped(&self) -> u64;
+
+    /// What is the matter with the process, such as a configuration that could not be reloaded.
+    fn conditions(&self) -> Vec<Condition>;
+}
+
+/// What the conditions follow from.
+#[derive(Clone, Copy)]
+pub(crate) struct Facts<'a> {
+    /// The population; `None` while it cannot be counted.
+    pub(crate) stats: Option<&'a Stats>,
+    /// The engine.
+    pub(crate) seen: &'a Observation,
+    /// The keyring.
+    pub(crate) keyring: &'a KeyringState,
+    /// A core task that makes no progress, and for how many seconds.
+    pub(crate) stalled: Option<(&'static str, u64)>,
+    /// What the process reports of itself.
+    pub(crate) surroundings: &'a [Condition],
+}
+
+/// The health of a keeper at one instant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// What an operator has to look at; empty when all is well.
+    pub conditions: Vec<Condition>,
+}
+
+/// A check of the whole keeper.
+type Check = fn(&Facts<'_>) -> Option<Condition>;
+/// A check of one app.
+type AppCheck = fn(&AppObservation, Option<&AppStats>) -> Option<Condition>;
+
+/// In the order in which an operator should look at them.
+const CHECKS: &[Check] = &[task_stalled, keyring_reads_fail, keyring_writes_fail, clock_skewed];
+const APP_CHECKS: &[AppCheck] = &[app_paused, keys_lapsed, keys_past_deadline, condemnations_await_operator];
+
+impl Health {
+    /// Judges the facts.
+    pub(crate) fn assess(facts: &Facts<'_>) -> Self {
+        let mut conditions: Vec<Condition> = CHECKS.iter().filter_map(|check| check(facts)).collect();
+        for app in &facts.seen.apps {
+            let stats = facts.stats.and_then(|stats| stats.apps.iter().find(|stats| stats.app == app.name));
+            conditions.extend(APP_CHECKS.iter().filter_map(|check| check(app, stats)));
+        }
+        conditions.extend_from_slice(facts.surroundings);
+        Self { conditions }
+    }
+}
+
+fn task_stalled(facts: &Facts<'_>) -> Option<Condition> {
+    let (task, seconds) = facts.stalled?;
+    let detail = format!("{task} has made no progress for {seconds} s: restart the keeper");
+    Some(Condition::of_keeper(ConditionCode::TaskStalled, detail))
+}
+
+fn keyring_reads_fail(facts: &Facts<'_>) -> Option<Condition> {
+    let failure = facts.keyring.reads_fail()?;
+    let detail = format!(
+        "the keyring {} answers no reads ({failure}): keys are served from memory only, and none is renewed",
+        facts.keyring.location()
+    );
+    Some(Condition::of_keeper(ConditionCode::KeyringReadsFail, detail))
+}
+
+fn keyring_writes_fail(facts: &Facts<'_>) -> Option<Condition> {
+    let failure = facts.keyring.writes_fail()?;
+    let detail = format!(
+        "the keyring {} takes no writes ({failure}): no key is enrolled, and none is renewed until it does",
+        facts.keyring.location()
+    );
+    Some(Condition::of_keeper(ConditionCode::KeyringWritesFail, detail))
+}
+
+fn clock_skewed(facts: &Facts<'_>) -> Option<Condition> {
+    if !facts.seen.skewed {
+        return None;
+    }
+    let (ours, theirs) = facts.seen.clocks?;
+    let (span, side) = match SignedSpan::between(ours, theirs) {
+        SignedSpan::Ahead(span) => (span, "ahead of"),
+        SignedSpan::Behind(span) => (span, "behind"),
+    };
+    let seconds = span.as_secs();
+    let detail = format!("the keeper's clock is {seconds} s {side} the Store's: nothing is condemned until they agree");
+    Some(Condition::of_keeper(ConditionCode::ClockSkewed, detail))
+}
+
+fn app_paused(app: &AppObservation, _: Option<&AppStats>) -> Option<Condition> {
+    let paused = app.paused.as_ref()?;
+    let name = &app.name;
+    let remedy = match paused.reason.as_str() {
+        "guard" => {
+            String::from("most keys are refused, so the keys are not at fault; a probe that succeeds ends the pause")
+        }
+        "credential" => format!(
+            "correct the app's credential; the pause ends within five minutes of Entra's consent, or at once with `storekeeper app resume {name}`"
+        ),
+        "inconsistent_client_id" => {
+            String::from("the Store says that client_id is not the keys': correct the configuration")
+        }
+        _ => format!("`storekeeper app resume {name}` ends the pause"),
+    };
+    let cause = if paused.detail.is_empty() { String::new() } else { format!(": {}", paused.detail) };
+    let detail = format!("paused since {}, reason {}{cause}; {remedy}", paused.since, paused.reason);
+    Some(Condition::of_app(ConditionCode::AppPaused, name, detail))
+}
+
+fn keys_lapsed(app: &AppObservation, stats: Option<&AppStats>) -> Option<Condition> {
+    let keys = counted(stats?, |kind| kind.lapsed)?;
+    let detail = format!("{keys} expired before they could be renewed; their players have to mint new ones");
+    Some(Condition::of_app(ConditionCode::KeysLapsed, &app.name, detail))
+}
+
+fn keys_past_deadline(app: &AppObservation, stats: Option<&AppStats>) -> Option<Condition> {
+    let keys = counted(stats?, |kind| kind.past_deadline)?;
+    let detail = format!("{keys} past the policy's deadline, which the Store may refuse at any moment");
+    Some(Condition::of_app(ConditionCode::KeysPastDeadline, &app.name, detail))
+}
+
+fn condemnations_await_operator(app: &AppObservation, _: Option<&AppStats>) -> Option<Condition> {
+    let keys = keys(app.awaiting_operator)?;
+    let name = &app.name;
+    let detail =
+        format!("{keys} more than one day may condemn; find out why, then `storekeeper app resume {name} --condemn`");
+    Some(Condition::of_app(ConditionCode::CondemnationsAwaitOperator, name, detail))
+}
+
+fn counted(stats: &AppStats, count: fn(&crate::view::KindStats) -> u64) -> Option<String> {
+    keys(stats.kinds.iter().map(|(_, kind)| count(kind)).sum())
+}
+
+/// `1 key` or `2 keys`; `None` for none.
+fn keys(count: u64) -> Option<String> {
+    match count {
+        0 => None,
+        1 => Some(String::from("1 key")),
+        count => Some(format!("{count} keys")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use storekeeper_keyring::Paused;
+    use storekeeper_model::{KeyKind, Timestamp};
+
+    use super::*;
+    use crate::view::KindStats;
+
+    fn codes(stats: Option<&Stats>, seen: &Observation, keyring: &KeyringState) -> Vec<&'static str> {
+        let facts = Facts { stats, seen, keyring, stalled: None, surroundings: &[] };
+        Health::assess(&facts).conditions.iter().map(|condition| condition.code.as_str()).collect()
+    }
+
+    fn app(paused: Option<&str>, awaiting_operator: u64) -> Observation {
+        let paused = paused.map(|reason| Paused {
+            reason: reason.to_owned(),
+            detail: String::from("why"),
+            since: Timestamp::EPOCH,
+        });
+        let name = AppName::new("mygame").unwrap();
+        Observation { apps: vec![AppObservation { name, paused, awaiting_operator }], ..Observation::default() }
+    }
+
+    fn stats(kind: KindStats) -> Stats {
+        let app = AppStats {
+            app: AppName::new("mygame").unwrap(),
+            kinds: vec![(KeyKind::Collections, kind)],
+            paused: None,
+            awaiting_operator: 0,
+            renewed: 0,
+            failed: 0,
+        };
+        Stats { now: Timestamp::EPOCH, apps: vec![app], clock_skew: None }
+    }
+
+    #[test]
+    fn a_keeper_that_works_has_no_conditions() {
+        let busy = KindStats { active: 2000, refused: 2, due_backlog: 40, revoked: 3, ..KindStats::default() };
+        assert_eq!(codes(Some(&stats(busy)), &app(None, 0), &KeyringState::new("memory")), [""; 0]);
+    }
+
+    #[test]
+    fn each_fact_leads_to_its_condition() {
+        let keyring = KeyringState::new("storekeeper.db");
+        let lapsed = stats(KindStats { lapsed: 2, past_deadline: 1, ..KindStats::default() });
+        assert_eq!(codes(Some(&lapsed), &app(None, 0), &keyring), ["keys_lapsed", "keys_past_deadline"]);
+        assert_eq!(codes(None, &app(Some("guard"), 7), &keyring), ["app_paused", "condemnations_await_operator"]);
+        let now = Timestamp::from_seconds(1_700_000_000);
+        let clocks = Some((now, now + Duration::from_secs(600)));
+        let skewed = Observation { clocks, skewed: true, ..Observation::default() };
+        assert_eq!(codes(None, &skewed, &keyring), ["clock_skewed"]);
+    }
+
+    #[test]
+    fn every_code_has_a_word_of_its_own() {
+        let words: std::collections::BTreeSet<&str> = ConditionCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(words.len(), ConditionCode::ALL.len());
+    }
+
+    #[test]
+    fn every_code_is_documented() {
+        let page = include_str!("../../../docs/reference/conditions.md");
+        let documented: Vec<&str> =
+            page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        let words: Vec<&str> = ConditionCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(documented, words);
+    }
+}
