@@ -14,6 +14,9 @@ use super::{Engine, PauseReason};
 
 /// A key that expired this long ago and still gets no answer is given up: nothing was ever heard to renew it.
 const LAST_ATTEMPTS: Duration = Duration::from_secs(2 * 86_400);
+/// A key that expired less than this long ago earns the retry with a fresh ticket like any other: the old era renewed such
+/// keys. Of those that expired earlier there may be a whole population, and they must not hold up keys that live.
+const JUST_EXPIRED: Duration = Duration::from_secs(3600);
 /// Issued spans differ by less than this without anybody being told.
 const LIFETIME_TOLERANCE: Duration = Duration::from_secs(3600);
 
@@ -179,8 +182,10 @@ impl Engine {
         now: Timestamp,
         actions: &mut Vec<Action>,
     ) {
+        let expires_at = tried(&record, subject).lifetime.expires_at();
+        let is_past_retry = expires_at.is_some_and(|at| at + JUST_EXPIRED <= self.earliest(now));
         let attempt = self.attempts.get_mut(&record.id).expect("looked up by the caller");
-        if attempt.refused_at.is_none() {
+        if attempt.refused_at.is_none() && !is_past_retry {
             attempt.refused_at = Some(now);
             if !self.may_try(record.id) {
                 return self.leave_to_owner(record.id, actions);
@@ -191,7 +196,9 @@ impl Engine {
             self.fresh_waiting.entry(place).or_default().push(candidate);
             return;
         }
-        if subject == Subject::Held && record.proven {
+        // A key whose time is over is refused for that alone, which says nothing about the ticket, the app or the Store.
+        let is_evidence = expires_at.is_none_or(|at| at > self.latest(now));
+        if is_evidence && subject == Subject::Held && record.proven {
             self.apps[app.0].guard.record(record.id, true);
         }
         if self.apps[app.0].guard.trips() && !self.apps[app.0].is_paused() {
@@ -204,12 +211,16 @@ impl Engine {
             return self.release(record.id, &verdict, actions);
         }
         match subject {
-            Subject::Held => self.held_refused(app, record, told, now, actions),
-            Subject::Newcomer => self.newcomer_refused(app, record, told, now, actions),
+            Subject::Held if expires_at.is_some_and(|at| at <= now) => {
+                self.expired_refused(app, record, told, now, actions)
+            }
+            Subject::Held => self.held_refused(app, record, is_evidence, told, now, actions),
+            Subject::Newcomer => self.newcomer_refused(app, record, is_evidence, told, now, actions),
         }
     }
 
-    fn held_refused(
+    /// The held key was tried after its `exp` and refused: it is past saving, and nothing was learnt about any other.
+    fn expired_refused(
         &mut self,
         app: AppIndex,
         mut record: Box<Record>,
@@ -218,21 +229,37 @@ impl Engine {
         actions: &mut Vec<Action>,
     ) {
         let expected = Expected::of(&record);
+        let waiting = record.newcomer.as_ref().map(|newcomer| (newcomer.refused, newcomer.key.lifetime.expires_at()));
+        // The newcomer's turn comes next (`Engine::subject` goes by the failures), and it may do instead.
+        record.failures = u32::from(matches!(waiting, Some((Some(_), _))));
+        record.next_attempt_at = match waiting {
+            Some((Some(refused), expires_at)) => Some(self.after_refusal(app, refused, expires_at, now)),
+            Some((None, _)) => Some(now),
+            None => None,
+        };
+        if waiting.is_none() {
+            actions.push(announce(KeyEvent::ReenrollRequired, app, &record, record.key.fingerprint, "lapsed"));
+        }
+        self.write(expected, record, OutcomeResult::Refused, told, Some(Asked::Refused), now);
+    }
+
+    fn held_refused(
+        &mut self,
+        app: AppIndex,
+        mut record: Box<Record>,
+        is_evidence: bool,
+        told: &Told,
+        now: Timestamp,
+        actions: &mut Vec<Action>,
+    ) {
+        let expected = Expected::of(&record);
         let earlier = record.state.refused();
         let refused = self.count_refusal(app, earlier, now);
-        let verdict = self.judge(app, &record, refused, now, actions);
-        let expires_at = record.key.lifetime.expires_at();
-        if expires_at.is_some_and(|at| at <= now) {
-            // The last attempt, made at `exp`, was refused: this key is past saving.
-            record.next_attempt_at = record.newcomer.is_some().then_some(now);
-            actions.push(announce(KeyEvent::ReenrollRequired, app, &record, record.key.fingerprint, "lapsed"));
-        } else {
-            record.next_attempt_at = Some(self.after_refusal(app, refused, expires_at, now));
-        }
+        let condemns = is_evidence && self.judge(app, &record, refused, now, actions) == Verdict::Condemn;
+        record.next_attempt_at = Some(self.after_refusal(app, refused, record.key.lifetime.expires_at(), now));
         record.failures = 0;
         record.state = State::Active { refused: Some(refused) };
-        let is_alive = expires_at.is_none_or(|at| at > now);
-        if verdict == Verdict::Condemn && is_alive {
+        if condemns {
             if self.apps[app.0].may_condemn(now) {
                 return self.condemn(app, expected, record, refused, told, now, actions);
             }
@@ -267,6 +294,7 @@ impl Engine {
         &mut self,
         app: AppIndex,
         mut record: Box<Record>,
+        is_evidence: bool,
         told: &Told,
         now: Timestamp,
         actions: &mut Vec<Action>,
@@ -276,9 +304,9 @@ impl Engine {
             return self.release(record.id, &Asked::Overtaken, actions);
         };
         let refused = self.count_refusal(app, newcomer.refused, now);
-        let verdict = self.judge(app, &record, refused, now, actions);
+        let condemns = is_evidence && self.judge(app, &record, refused, now, actions) == Verdict::Condemn;
         let expired = newcomer.key.lifetime.expires_at().is_some_and(|at| at <= now);
-        let result = if verdict == Verdict::Condemn || expired {
+        let result = if condemns || expired {
             let fingerprint = newcomer.key.fingerprint;
             actions.push(announce(KeyEvent::EnrollmentRefused, app, &record, fingerprint, told.code));
             // Only a key that is held is known; the one dropped may be handed in again.
@@ -377,6 +405,16 @@ impl Engine {
             actions.push(announce(KeyEvent::ReenrollRequired, app, &record, record.key.fingerprint, "lapsed"));
         }
         self.write(expected, record, OutcomeResult::Failed, told, Some(verdict), now);
+    }
+
+    /// What time it is by whichever clock is ahead, ours or the Store's.
+    fn latest(&self, now: Timestamp) -> Timestamp {
+        self.clocks.map_or(now, |(_, theirs)| now.max(theirs))
+    }
+
+    /// What time it is by whichever clock is behind.
+    fn earliest(&self, now: Timestamp) -> Timestamp {
+        self.clocks.map_or(now, |(_, theirs)| now.min(theirs))
     }
 
     /// Whether an instant has come by our clock and by the Store's as well: ours alone may be wrong by days, and while

@@ -203,3 +203,49 @@ async fn invariant_10_a_pause_for_an_unknown_reason_is_a_pause() {
     let renewed = next.renew(&identity("ada")).await.unwrap();
     assert_ne!(renewed.fingerprint, Fingerprint::from_bytes([0; 16]));
 }
+
+/// An outage longer than keys live ends: nothing pauses, the keys that live are renewed, those that expired are given up.
+#[tokio::test]
+async fn invariant_2_refusals_of_expired_keys_pause_nothing() {
+    let world = World::new().await;
+    world.proven(300).await;
+    // Some have a newcomer that waits for proof, and expires as well.
+    world.advance(DAY).await;
+    world.store.set(|store| store.mood = Mood::Silent);
+    for number in 0..20 {
+        world.enroll(&player(number), HOUR).await;
+    }
+    world.advance(DAY * 33).await;
+    for number in 300..360 {
+        world.enroll(&player(number), DAY * 11).await;
+    }
+    world.store.set(|store| store.mood = Mood::Renew);
+    world.advance(HOUR).await;
+    world.advance(DAY * 12).await;
+    assert_eq!(world.events("app.paused").await, 0.0);
+    let counts = world.counts().await;
+    assert_eq!((counts.active, counts.lapsed, counts.due_backlog), (60, 300, 0), "{counts:?}");
+    assert_eq!((counts.revoked, counts.refused), (0, 0), "{counts:?}");
+    for number in 300..360 {
+        assert!(world.view(&player(number)).await.key_version >= 3, "the keys that live are renewed on their schedule");
+    }
+    assert_eq!(world.events("key.reenroll_required").await, 300.0);
+}
+
+/// Keys that have just expired by the Store's clock, which is a little ahead, and not by ours yet.
+#[tokio::test]
+async fn invariant_2_refusals_of_keys_that_expire_meanwhile_pause_nothing() {
+    let world = World::new().await;
+    world.proven(20).await;
+    world.advance(DAY).await;
+    world.store.set(|store| store.mood = Mood::Silent);
+    world.advance(DAY * 29 - MINUTE * 4).await;
+    assert_eq!(world.counts().await.active, 20);
+    world.store.set(|store| (store.mood, store.date_off) = (Mood::Refuse, 290));
+    world.advance(MINUTE * 3).await;
+    let asked = world.store.renewals();
+    world.advance(HOUR).await;
+    assert!(asked > 0, "they are tried before they expire by our clock");
+    assert_eq!((world.events("app.paused").await, world.counts().await.lapsed), (0.0, 20));
+    assert_eq!(world.events("key.reenroll_required").await, 20.0);
+}
