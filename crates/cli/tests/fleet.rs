@@ -176,6 +176,12 @@ fn who_is_stopped_or_drained_gives_its_leases_back_at_once() {
     fleet.stop("one");
     let free = support::until(SECOND * 6, || shares(&fleet, "two").is_empty());
     assert!(free.is_some(), "a draining node takes nothing, though nobody else is left");
+    fleet.enroll("two", 60..90);
+    let undrained = fleet.command("two", &["node", "undrain", "two"]).out;
+    assert!(undrained.contains("two may take leases again"), "{undrained}");
+    until_shares(&fleet, "two", SECOND * 6, &[4096]);
+    fleet.until_all_are_renewed("two", 90, SECOND * 20);
+    fleet.try_command("two", &["node", "undrain", "none"]).fails(3, "no node of this id or name");
 }
 
 #[test]
@@ -198,5 +204,6 @@ fn on_a_keyring_of_its_own_a_keeper_is_the_one_node() {
     let list = fleet.command("alone", &["node", "list", "-o", "json"]).json();
     assert_eq!((list["nodes"].as_array().unwrap().len(), &list["nodes"][0]["name"]), (1, &Value::from("alone")));
     fleet.try_command("alone", &["node", "drain", "alone"]).fails(4, "one keeper alone holds this keyring");
+    fleet.try_command("alone", &["node", "undrain", "alone"]).fails(4, "one keeper alone holds this keyring");
     assert_eq!(fleet.metric("alone", "storekeeper_lease_held"), 4096.0);
 }

@@ -208,7 +208,7 @@ impl Fleet {
                 self.waits_for_beat |= !removed;
             }
             FleetEvent::Leave => {
-                (self.is_leaving, self.me.draining) = (true, true);
+                (self.is_leaving, self.me.leaving, self.me.draining) = (true, true, true);
                 self.beat_at = elapsed;
             }
         }
@@ -228,6 +228,11 @@ impl Fleet {
     /// What is ours, and until when.
     pub(crate) fn holding(&self) -> (Buckets, Duration) {
         (self.held.keys().copied().collect(), self.until.unwrap_or(Duration::ZERO))
+    }
+
+    /// How many living nodes share the buckets: those that are not draining. `None` until a beat was answered.
+    pub(crate) fn sharers(&self) -> Option<usize> {
+        (self.beats > 0 || !self.table.is_empty()).then(|| self.watch.sharers(self.times.time_to_live).len())
     }
 
     /// How many leases ended before they were given back.
@@ -268,7 +273,8 @@ impl Fleet {
         let until = (sent + self.times.time_to_live).saturating_sub(self.times.margin);
         // What was lost meanwhile is taken anew: somebody may have seen the old terms, and be about to take them.
         self.until = (elapsed < until).then_some(until);
-        self.me.draining |= nodes.iter().any(|node| node.id == self.me.id && node.draining);
+        let is_drained = nodes.iter().any(|node| node.id == self.me.id && node.draining);
+        self.me.draining = self.is_leaving || is_drained;
         let before = self.watch.living(self.times.time_to_live);
         self.watch.beaten(nodes, sent, elapsed, self.times.time_to_live);
         self.beats += 1;

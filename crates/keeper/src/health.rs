@@ -19,6 +19,8 @@ pub enum ConditionCode {
     KeyringWritesFail,
     /// Our clock and the Store's differ by more than five minutes.
     ClockSkewed,
+    /// Every keeper of the fleet drains.
+    FleetDraining,
     /// The app's keys are not renewed.
     AppPaused,
     /// Keys expired before they could be renewed.
@@ -55,6 +57,7 @@ impl ConditionCode {
             Self::KeyringReadsFail => "keyring_reads_fail",
             Self::KeyringWritesFail => "keyring_writes_fail",
             Self::ClockSkewed => "clock_skewed",
+            Self::FleetDraining => "fleet_draining",
             Self::AppPaused => "app_paused",
             Self::KeysLapsed => "keys_lapsed",
             Self::KeysPastDeadline => "keys_past_deadline",
@@ -108,6 +111,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) keyring: &'a KeyringState,
     /// A core task that makes no progress, and for how many seconds.
     pub(crate) stalled: Option<(&'static str, u64)>,
+    /// How many living nodes share the keyring and are not draining; `None` where the keeper holds the keyring alone.
+    pub(crate) renewing_nodes: Option<usize>,
     /// What the process reports of itself.
     pub(crate) surroundings: &'a [Condition],
 }
@@ -179,6 +184,12 @@ fn clock_skewed(facts: &Facts<'_>) -> Option<Condition> {
     Some(Condition::of_keeper(ConditionCode::ClockSkewed, detail))
 }
 
+fn fleet_draining(facts: &Facts<'_>) -> Option<Condition> {
+    facts.renewing_nodes.filter(|count| *count == 0)?;
+    let detail = "every keeper of the fleet drains, and no key is renewed: `storekeeper node undrain NODE` or the restart of a keeper ends it";
+    Some(Condition::of_keeper(ConditionCode::FleetDraining, detail))
+}
+
 fn app_paused(app: &AppObservation, _: Option<&AppStats>) -> Option<Condition> {
     let paused = app.paused.as_ref()?;
     let name = &app.name;
@@ -243,7 +254,7 @@ mod tests {
     use crate::view::KindStats;
 
     fn codes(stats: Option<&Stats>, seen: &Observation, keyring: &KeyringState) -> Vec<&'static str> {
-        let facts = Facts { stats, seen, keyring, stalled: None, surroundings: &[] };
+        let facts = Facts { stats, seen, keyring, stalled: None, renewing_nodes: None, surroundings: &[] };
         Health::assess(&facts).conditions.iter().map(|condition| condition.code.as_str()).collect()
     }
 

@@ -11,17 +11,19 @@ use storekeeper_model::{Bucket, KeyId};
 pub(crate) struct Holding {
     /// `None` where nobody else is: then everything is ours for ever.
     leases: Option<RwLock<(Buckets, Duration)>>,
+    /// How many living nodes share the buckets, this one among them.
+    renewing_nodes: RwLock<Option<usize>>,
 }
 
 impl Holding {
     /// One keeper alone holds the keyring.
     pub(crate) fn alone() -> Self {
-        Self { leases: None }
+        Self { leases: None, renewing_nodes: RwLock::default() }
     }
 
     /// Several share it; nothing is ours yet.
     pub(crate) fn shared() -> Self {
-        Self { leases: Some(RwLock::new((Buckets::none(), Duration::ZERO))) }
+        Self { leases: Some(RwLock::new((Buckets::none(), Duration::ZERO))), renewing_nodes: RwLock::default() }
     }
 
     /// Whether several share the keyring.
@@ -33,6 +35,15 @@ impl Holding {
         if let Some(leases) = &self.leases {
             *leases.write().unwrap_or_else(PoisonError::into_inner) = (held, until);
         }
+    }
+
+    /// How many living nodes are not draining; `None` where one keeper alone holds the keyring, or before the nodes are known.
+    pub(crate) fn renewing_nodes(&self) -> Option<usize> {
+        *self.renewing_nodes.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_renewing_nodes(&self, count: Option<usize>) {
+        *self.renewing_nodes.write().unwrap_or_else(PoisonError::into_inner) = count;
     }
 
     /// Whether the row's lease is ours for so much longer.

@@ -114,7 +114,7 @@ impl Keeper {
         tools.metrics.leases(if is_shared { 0 } else { usize::from(Bucket::COUNT) }, 0);
         let fleet = is_shared.then(|| {
             let node = &config.node;
-            let me = Presence { id: node.id, name: node.name.clone(), draining: false };
+            let me = Presence { id: node.id, name: node.name.clone(), draining: false, leaving: false };
             FleetTask::spawn(Fleet::new(me, node.times), Arc::clone(&tools), postbox.clone())
         });
         let names: Vec<AppName> = config.apps.iter().map(|app| app.name.clone()).collect();

@@ -1,4 +1,4 @@
-//! The fleet, as operators see it: nodes, leases, and the order to drain.
+//! The fleet, as operators see it: nodes, leases, and the orders to drain and to undrain.
 
 use storekeeper_keyring::{Buckets, Keyring, Lease, Node, NodeId};
 use storekeeper_model::Bucket;
@@ -67,19 +67,40 @@ impl Keeper {
     /// # Errors
     /// See [`NodeError`].
     pub async fn drain_node(&self, id_or_name: &str) -> Result<NodeView, NodeError> {
-        let (nodes, _) = self.fleet().await.map_err(NodeError::from)?;
-        let by_id = |node: &&NodeView| Some(node.id) == id_or_name.parse().ok();
-        let named: Vec<&NodeView> = nodes.iter().filter(|node| node.name == id_or_name).collect();
-        let node = match (nodes.iter().find(by_id), named.as_slice()) {
-            (Some(node), _) => node,
-            (None, [node]) => node,
-            (None, []) => return Err(NodeError::Unknown),
-            (None, _) => return Err(NodeError::Ambiguous),
-        };
+        let node = self.node(id_or_name).await?;
         let Some(shared) = self.inner.tools.keyring.leases() else { return Err(NodeError::Alone) };
         if !shared.drain_node(node.id).await? {
             return Err(NodeError::Unknown);
         }
-        Ok(NodeView { draining: true, ..node.clone() })
+        tracing::info!(node = %node.id, name = node.name, "node drained");
+        Ok(NodeView { draining: true, ..node })
+    }
+
+    /// Lets a drained node, named by its id or its name, take leases again. It does so within a few beats. Returns which
+    /// node it is.
+    ///
+    /// # Errors
+    /// See [`NodeError`].
+    pub async fn undrain_node(&self, id_or_name: &str) -> Result<NodeView, NodeError> {
+        let node = self.node(id_or_name).await?;
+        let Some(shared) = self.inner.tools.keyring.leases() else { return Err(NodeError::Alone) };
+        if !shared.undrain_node(node.id).await? {
+            return Err(NodeError::Unknown);
+        }
+        tracing::info!(node = %node.id, name = node.name, "node undrained");
+        Ok(NodeView { draining: false, ..node })
+    }
+
+    /// The node with this id, or the only one with this name.
+    async fn node(&self, id_or_name: &str) -> Result<NodeView, NodeError> {
+        let (nodes, _) = self.fleet().await.map_err(NodeError::from)?;
+        let by_id = |node: &&NodeView| Some(node.id) == id_or_name.parse().ok();
+        let named: Vec<&NodeView> = nodes.iter().filter(|node| node.name == id_or_name).collect();
+        match (nodes.iter().find(by_id), named.as_slice()) {
+            (Some(node), _) => Ok(node.clone()),
+            (None, [node]) => Ok(NodeView::clone(node)),
+            (None, []) => Err(NodeError::Unknown),
+            (None, _) => Err(NodeError::Ambiguous),
+        }
     }
 }

@@ -200,7 +200,14 @@ impl Keeper {
         let surroundings =
             self.inner.surroundings.get().map_or_else(Vec::new, |surroundings| surroundings.conditions());
         let stalled = self.supervisor().stalled().map(|(task, span)| (task, span.as_secs()));
-        Health::assess(&Facts { stats, seen, keyring: &self.inner.keyring_state, stalled, surroundings: &surroundings })
+        Health::assess(&Facts {
+            stats,
+            seen,
+            keyring: &self.inner.keyring_state,
+            stalled,
+            renewing_nodes: self.inner.tools.holding.renewing_nodes(),
+            surroundings: &surroundings,
+        })
     }
 
     /// Has the keyring's state reflect this moment, also where nothing else is read or written.

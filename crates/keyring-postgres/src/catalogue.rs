@@ -174,7 +174,7 @@ pub const COUNT_AGING: Statement = "-- count::aging
 
 /// What is handed over to another keeper.
 pub const COUNT_HANDED_OVER: Statement = "-- count::handed_over
-    SELECT app, kind, count(*) FROM key
+    SELECT app, kind, count(*), min(expires_at) FILTER (WHERE expires_at > $3) FROM key
     WHERE bucket BETWEEN $1 AND $2 AND next_attempt_at >> 14 = 9223372036854775806 >> 14
         AND next_attempt_at = 9223372036854775806 AND revoked_at IS NULL
     GROUP BY app, kind";
@@ -321,8 +321,8 @@ pub const APPS_CHANGE: Statement = "-- apps::change
 
 /// Moves a node's beat, or makes its row.
 pub const NODE_BEAT: Statement = "-- lease::beat
-    INSERT INTO node (bucket, id, name, beat, draining) VALUES (0, $1, $2, 1, $3)
-    ON CONFLICT (bucket, id) DO UPDATE SET beat = node.beat + 1, draining = node.draining OR excluded.draining";
+    INSERT INTO node (bucket, id, name, beat, draining) VALUES (0, $1, $2, 1, $3::boolean OR $4::boolean)
+    ON CONFLICT (bucket, id) DO UPDATE SET beat = node.beat + 1, draining = node.draining OR $4::boolean";
 
 /// Every node.
 pub const NODES: Statement = "-- lease::nodes
@@ -331,6 +331,10 @@ pub const NODES: Statement = "-- lease::nodes
 /// Tells a node to give its leases back.
 pub const NODE_DRAIN: Statement = "-- lease::drain_node
     UPDATE node SET draining = true WHERE bucket = 0 AND id = $1 RETURNING id";
+
+/// Lets a node take leases again.
+pub const NODE_UNDRAIN: Statement = "-- lease::undrain_node
+    UPDATE node SET draining = false WHERE bucket = 0 AND id = $1 RETURNING id";
 
 /// Removes a node whose beat is still as it was seen.
 pub const NODE_REMOVE: Statement = "-- lease::remove_node
@@ -452,6 +456,7 @@ pub const ALL: &[Statement] = &[
     NODE_BEAT,
     NODES,
     NODE_DRAIN,
+    NODE_UNDRAIN,
     NODE_REMOVE,
     LEASES,
     LEASE_CHANGE,

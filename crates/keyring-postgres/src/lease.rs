@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 
 use crate::PostgresKeyring;
 use crate::apps::change_app;
-use crate::catalogue::{LEASE_CHANGE, LEASES, NODE_BEAT, NODE_DRAIN, NODE_REMOVE, NODES};
+use crate::catalogue::{LEASE_CHANGE, LEASES, NODE_BEAT, NODE_DRAIN, NODE_REMOVE, NODE_UNDRAIN, NODES};
 use crate::database::Database;
 use crate::error::Fault;
 use crate::row::BUCKETS;
@@ -45,6 +45,12 @@ impl Leases for PostgresKeyring {
         })
     }
 
+    fn undrain_node(&self, id: NodeId) -> BoxFuture<'_, Result<bool, KeyringError>> {
+        self.ask_shared(move |database| async move {
+            Ok(!database.query(NODE_UNDRAIN, &[&id.as_bytes().as_slice()]).await?.is_empty())
+        })
+    }
+
     fn remove_node<'a>(&'a self, seen: &'a Node) -> BoxFuture<'a, Result<bool, KeyringError>> {
         let (id, beat) = (seen.id, number(seen.beat));
         self.ask_shared(move |database| async move {
@@ -76,7 +82,7 @@ impl PostgresKeyring {
 async fn beat(database: &Database, presence: &Presence) -> Result<Vec<Node>, Fault> {
     let id = presence.id.as_bytes().as_slice();
     let name = presence.name.replace('\0', "\u{fffd}");
-    database.query(NODE_BEAT, &[&id, &name, &presence.draining]).await?;
+    database.query(NODE_BEAT, &[&id, &name, &presence.draining, &presence.leaving]).await?;
     nodes(database).await
 }
 

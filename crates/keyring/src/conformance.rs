@@ -81,6 +81,7 @@ macro_rules! keyring_conformance {
             lease::every_bucket_has_a_lease
             lease::a_beat_moves_and_tells_of_all
             lease::draining_stays
+            lease::undraining_ends_a_drain
             lease::a_node_that_beats_is_not_removed
             lease::a_lease_changes_hands_compare_and_set
             lease::of_many_takers_one_gets_each

@@ -53,8 +53,10 @@ pub struct Presence {
     pub id: NodeId,
     /// What people call it.
     pub name: String,
-    /// It gives its leases back and wants no others. Once said, by whomever, it stays said.
+    /// What its row last said of [`Node::draining`]: a row that has to be made again begins with it.
     pub draining: bool,
+    /// It goes away for good. Such a node is draining, whatever else was ordered.
+    pub leaving: bool,
 }
 
 /// A node as the keyring knows it.
@@ -66,7 +68,7 @@ pub struct Node {
     pub name: String,
     /// Moves with each beat. Only that it moves means anything: no clock stands in the tables.
     pub beat: u64,
-    /// It gives its leases back and wants no others.
+    /// It gives its leases back and wants no others, until [`Leases::undrain_node`] or its end.
     pub draining: bool,
 }
 
@@ -109,6 +111,9 @@ pub trait Leases: Send + Sync {
 
     /// Tells a node to give its leases back; `false` if there is none of this id.
     fn drain_node(&self, id: NodeId) -> BoxFuture<'_, Result<bool, KeyringError>>;
+
+    /// Lets a node that is not leaving take leases again; `false` if there is none of this id.
+    fn undrain_node(&self, id: NodeId) -> BoxFuture<'_, Result<bool, KeyringError>>;
 
     /// Removes a node's row if its beat has not moved since it was seen so. Its leases stay as they are.
     fn remove_node<'a>(&'a self, seen: &'a Node) -> BoxFuture<'a, Result<bool, KeyringError>>;

@@ -22,8 +22,16 @@ enum Verb {
         #[command(flatten)]
         target: Target,
     },
-    /// Have a node give its leases back; it goes on to answer reads and enrollments. Any keeper may be asked
+    /// Have a node give its leases back; it keeps answering reads and enrollments. Any keeper may be asked
     Drain {
+        /// The node, by its name or its id
+        #[arg(value_name = "NAME|ID")]
+        node: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Let a drained node take leases again; a restart of the node does the same. Any keeper may be asked
+    Undrain {
         /// The node, by its name or its id
         #[arg(value_name = "NAME|ID")]
         node: String,
@@ -37,7 +45,12 @@ impl Node {
     pub async fn run(self, format: Format) -> CommandResult {
         match self.verb {
             Verb::List { target } => list(&target, format).await,
-            Verb::Drain { node, target } => drain(&node, &target, format).await,
+            Verb::Drain { node, target } => {
+                order(&node, "drain", "gives its leases back", "has none left", &target, format).await
+            }
+            Verb::Undrain { node, target } => {
+                order(&node, "undrain", "may take leases again", "has its share", &target, format).await
+            }
         }
     }
 }
@@ -59,16 +72,14 @@ async fn list(target: &Target, format: Format) -> CommandResult {
     output::print(&rows.text())
 }
 
-async fn drain(node: &str, target: &Target, format: Format) -> CommandResult {
+/// Sends an order about a node, and says what the node does from then on.
+async fn order(node: &str, verb: &str, effect: &str, result: &str, target: &Target, format: Format) -> CommandResult {
     let remote = target.admin()?;
-    let path = format!("/v1/admin/nodes/{}/drain", encoded(node));
+    let path = format!("/v1/admin/nodes/{}/{verb}", encoded(node));
     let reply = remote.send(http::Method::POST, &path, None, Patience::Usual).await?;
     if format == Format::Json {
         return output::print_json(&remote.read::<Box<serde_json::value::RawValue>>(&reply)?);
     }
     let node: answer::Node = remote.read(&reply)?;
-    output::print(&format!(
-        "{} gives its leases back; `storekeeper lease list` tells when it has none left",
-        safe(&node.name)
-    ))
+    output::print(&format!("{} {effect}; `storekeeper lease list` shows when it {result}", safe(&node.name)))
 }

@@ -93,6 +93,7 @@ impl FleetTask {
         }
         self.tools.metrics.leases(held.len(), lost);
         self.tools.holding.set(held, until);
+        self.tools.holding.set_renewing_nodes(self.fleet.sharers());
         for action in actions {
             self.execute(action);
         }

@@ -79,7 +79,8 @@ impl World {
 
     fn join(&mut self, number: u8) {
         let name = format!("node-{number}");
-        let fleet = Fleet::new(Presence { id: id(number), name, draining: false }, LeaseTimes::default());
+        let fleet =
+            Fleet::new(Presence { id: id(number), name, draining: false, leaving: false }, LeaseTimes::default());
         let offset = Duration::from_millis(self.rng.random_range(0..600_000));
         let machine = Machine {
             fleet,
@@ -324,6 +325,20 @@ fn a_draining_node_gives_back_what_is_done_with_and_stays_without() {
 }
 
 #[test]
+fn a_node_whose_row_was_removed_stays_drained() {
+    let mut world = World::of(8, 2);
+    assert!(ready(world.table.drain_node(id(2))));
+    world.until_counts(SECOND * 5, &[4096, 0]);
+    assert_eq!(world.machines[&1].fleet.sharers(), Some(1));
+    let now = world.now;
+    world.machine(2).cut_off_until = now + SECOND * 90;
+    world.run(SECOND * 89);
+    assert_eq!(ready(world.table.nodes()).len(), 1, "its row is gone");
+    world.run(SECOND * 15);
+    assert_eq!((ready(world.table.nodes()).len(), world.counts()), (2, vec![4096, 0]));
+}
+
+#[test]
 fn a_bucket_that_is_ours_by_the_table_alone_is_nobodys_orphan() {
     let mut world = World::of(9, 2);
     world.trouble = Trouble { latency: SECOND / 10, losses: 2 };
@@ -334,8 +349,10 @@ fn a_bucket_that_is_ours_by_the_table_alone_is_nobodys_orphan() {
 
 /// A node by itself, at instants of its own clock.
 fn alone(events: Vec<(u64, FleetEvent)>) -> (Fleet, Vec<FleetAction>) {
-    let mut fleet =
-        Fleet::new(Presence { id: id(1), name: String::from("alone"), draining: false }, LeaseTimes::default());
+    let mut fleet = Fleet::new(
+        Presence { id: id(1), name: String::from("alone"), draining: false, leaving: false },
+        LeaseTimes::default(),
+    );
     let mut actions = Vec::new();
     for (millis, event) in events {
         actions.clear();
@@ -345,7 +362,12 @@ fn alone(events: Vec<(u64, FleetEvent)>) -> (Fleet, Vec<FleetAction>) {
 }
 
 fn beaten(table: &MemoryKeyring) -> FleetEvent {
-    FleetEvent::Beaten(ready(table.beat(&Presence { id: id(1), name: String::from("alone"), draining: false })))
+    FleetEvent::Beaten(ready(table.beat(&Presence {
+        id: id(1),
+        name: String::from("alone"),
+        draining: false,
+        leaving: false,
+    })))
 }
 
 #[test]

@@ -285,6 +285,27 @@ async fn a_node_can_be_drained_by_any_other() {
 }
 
 #[tokio::test]
+async fn an_undrained_fleet_renews_again_within_seconds() {
+    let fleet = Fleet::of(2).await;
+    for node in ["node-1", "node-2"] {
+        fleet.members[0].keeper.drain_node(node).await.unwrap();
+    }
+    fleet.advance(SECOND * 5).await;
+    assert_eq!(fleet.held().await, [0.0, 0.0]);
+    fleet.enroll(0, "ada", DAY * 11).await;
+    fleet.advance(MINUTE * 5).await;
+    assert_eq!(fleet.renewed("ada").await, 0, "every node drains");
+    let undrained = fleet.members[0].keeper.undrain_node("node-2").await.unwrap();
+    assert!(!undrained.draining && undrained.id == fleet.members[1].id);
+    fleet.advance(SECOND * 5).await;
+    assert_eq!(fleet.held().await, [0.0, 4096.0]);
+    assert_eq!(fleet.renewed("ada").await, 1);
+    fleet.members[1].keeper.undrain_node("node-1").await.unwrap();
+    fleet.advance(SECOND * 5).await;
+    assert_eq!(fleet.held().await, [2048.0, 2048.0]);
+}
+
+#[tokio::test]
 async fn clocks_that_disagree_by_minutes_change_nothing_about_whose_a_key_is() {
     let fleet = Fleet::of(3).await;
     for (member, seconds) in fleet.members.iter().zip([-180, 0, 200]) {

@@ -19,7 +19,7 @@ fn several(url: &str, ports: &[u16]) -> String {
 }
 
 fn presence() -> Presence {
-    Presence { id: NodeId::from_bytes([7; 16]), name: String::from("one"), draining: false }
+    Presence { id: NodeId::from_bytes([7; 16]), name: String::from("one"), draining: false, leaving: false }
 }
 
 /// Limits that pass quickly. Whoever finds has less patience than it takes to pass over a host.

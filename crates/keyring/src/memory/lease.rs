@@ -24,10 +24,10 @@ impl Default for Shared {
 
 impl Shared {
     fn beat(&mut self, presence: &Presence) -> Vec<Node> {
-        let Presence { id, name, draining } = presence.clone();
+        let Presence { id, name, draining, leaving } = presence.clone();
         let node = self.nodes.entry(id).or_insert(Node { id, name, beat: 0, draining });
         node.beat += 1;
-        node.draining |= draining;
+        node.draining |= leaving;
         self.nodes.values().cloned().collect()
     }
 
@@ -60,6 +60,10 @@ impl Leases for MemoryKeyring {
 
     fn drain_node(&self, id: NodeId) -> BoxFuture<'_, Result<bool, KeyringError>> {
         self.answer(|inner| inner.shared.nodes.get_mut(&id).map(|node| node.draining = true).is_some())
+    }
+
+    fn undrain_node(&self, id: NodeId) -> BoxFuture<'_, Result<bool, KeyringError>> {
+        self.answer(|inner| inner.shared.nodes.get_mut(&id).map(|node| node.draining = false).is_some())
     }
 
     fn remove_node<'a>(&'a self, seen: &'a Node) -> BoxFuture<'a, Result<bool, KeyringError>> {

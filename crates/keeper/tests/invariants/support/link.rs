@@ -146,6 +146,10 @@ impl Leases for Link {
         self.way(|_| self.shared().drain_node(id))
     }
 
+    fn undrain_node(&self, id: NodeId) -> BoxFuture<'_, Result<bool, KeyringError>> {
+        self.way(|_| self.shared().undrain_node(id))
+    }
+
     fn remove_node<'a>(&'a self, seen: &'a Node) -> BoxFuture<'a, Result<bool, KeyringError>> {
         self.way(|_| self.shared().remove_node(seen))
     }

@@ -19,7 +19,7 @@ fn node(number: u8) -> NodeId {
 }
 
 fn presence(number: u8) -> Presence {
-    Presence { id: node(number), name: format!("node \u{e9} {number}"), draining: false }
+    Presence { id: node(number), name: format!("node \u{e9} {number}"), draining: false, leaving: false }
 }
 
 fn bucket(number: u16) -> Bucket {
@@ -68,12 +68,36 @@ pub async fn draining_stays(keyring: &dyn Keyring) {
     }
     assert!(!shared.drain_node(node(3)).await.expect("the keyring is available"), "there is no such node");
     assert!(shared.drain_node(node(1)).await.expect("the keyring is available"));
-    let leaving = Presence { draining: true, ..presence(2) };
+    let leaving = Presence { leaving: true, ..presence(2) };
     shared.beat(&leaving).await.expect("the keyring is available");
     for number in [1, 2] {
         let nodes = shared.beat(&presence(number)).await.expect("the keyring is available");
         assert!(find(&nodes, number).expect("it is there").draining, "{number}");
     }
+}
+
+/// A drained node may take leases again once it is allowed to; a leaving one says with each beat that it does not.
+pub async fn undraining_ends_a_drain(keyring: &dyn Keyring) {
+    let shared = leases(keyring);
+    let beat = async |presence: Presence| {
+        let nodes = shared.beat(&presence).await.expect("the keyring is available");
+        find(&nodes, 1).expect("it is there").draining
+    };
+    assert!(!shared.undrain_node(node(1)).await.expect("the keyring is available"), "there is no such node");
+    assert!(!beat(presence(1)).await);
+    assert!(shared.drain_node(node(1)).await.expect("the keyring is available"));
+    assert!(beat(presence(1)).await);
+    assert!(shared.undrain_node(node(1)).await.expect("the keyring is available"));
+    assert!(
+        !beat(Presence { draining: true, ..presence(1) }).await,
+        "a row that is there outranks what was known of it"
+    );
+    assert!(beat(Presence { leaving: true, ..presence(1) }).await);
+    assert!(shared.undrain_node(node(1)).await.expect("the keyring is available"));
+    assert!(beat(Presence { leaving: true, ..presence(1) }).await);
+    let seen = shared.nodes().await.expect("the keyring is available").remove(0);
+    assert!(shared.remove_node(&seen).await.expect("the keyring is available"));
+    assert!(beat(Presence { draining: true, ..presence(1) }).await, "a row that is made again is still drained");
 }
 
 /// Only a row whose beat stands still is removed; who comes back is there again.
