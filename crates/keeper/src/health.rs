@@ -42,6 +42,7 @@ impl ConditionCode {
         Self::KeyringReadsFail,
         Self::KeyringWritesFail,
         Self::ClockSkewed,
+        Self::FleetDraining,
         Self::AppPaused,
         Self::KeysLapsed,
         Self::KeysPastDeadline,

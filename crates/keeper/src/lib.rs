@@ -9,6 +9,7 @@ mod elsewhere;
 pub mod engine;
 pub mod error;
 mod events;
+mod exposition;
 mod fleet;
 pub mod health;
 mod holding;
@@ -42,5 +43,5 @@ pub use storekeeper_policy::Standing;
 pub use transfer::{ExportCursor, ExportPage, ExportQuery, ExportedKey, HandOver, UnknownCursor};
 pub use view::{
     AppStats, EnrollOutcome, EnrollRequest, Enrolled, KeyPage, KeyView, KindStats, ListQuery, LiveKey, SignedSpan,
-    Stats, TicketView,
+    Stats, TicketView, Visibility,
 };

@@ -9,10 +9,11 @@ use storekeeper_policy::{RenewalPolicy, Standing};
 
 use crate::engine::{Event, Observation, Order};
 use crate::error::{OrderError, ReadError};
+use crate::exposition;
 use crate::health::{Facts, Health, Surroundings};
 use crate::keeper::Keeper;
 use crate::shell::Message;
-use crate::view::{AppStats, KeyPage, KeyView, KindStats, ListQuery, SignedSpan, Stats};
+use crate::view::{AppStats, KeyPage, KeyView, KindStats, ListQuery, SignedSpan, Stats, Visibility};
 
 /// How many rows are read or written at a time when a whole population is walked.
 const PAGE: usize = 1000;
@@ -34,7 +35,7 @@ impl Keeper {
         }
         let now = self.clock().now();
         let mut asked = PageQuery {
-            app: query.app.clone(),
+            app: query.app.as_ref().or(query.visible.only_app()).cloned(),
             due_before: query.due_before,
             after: query.after,
             ..filter(query.standing, now)
@@ -43,7 +44,7 @@ impl Keeper {
         for _ in 0..PAGES_MAX {
             asked.limit = query.limit - keys.len();
             let page = self.inner.tools.keyring.page(asked.clone()).await?;
-            let visible = |record: &&Record| query.visible.is_empty() || query.visible.contains(&record.identity.app);
+            let visible = |record: &&Record| query.visible.sees(record.identity.app.as_str());
             keys.extend(page.records.iter().filter(visible).map(|record| KeyView::of(record, now)));
             asked.after = page.next;
             if asked.after.is_none() || keys.len() >= query.limit {
@@ -144,7 +145,8 @@ impl Keeper {
     }
 
     /// The metrics of renewal and population in the Prometheus text format (OpenMetrics), without the closing `# EOF`.
-    pub async fn metrics(&self) -> String {
+    /// Samples of apps that are not visible are left out.
+    pub async fn metrics(&self, visible: &Visibility) -> String {
         self.probe_keyring().await;
         let seen = self.observe().await;
         let stats = self.stats_beside(&seen).await.ok();
@@ -152,7 +154,17 @@ impl Keeper {
         let health = self.assess(stats.as_ref(), &seen);
         let dropped = self.inner.surroundings.get().map_or(0, |surroundings| surroundings.log_lines_dropped());
         self.inner.tools.metrics.set_health(&health, &self.inner.names, &self.inner.keyring_state, dropped);
-        self.inner.tools.metrics.encode(stats.as_ref(), &seen)
+        let text = self.inner.tools.metrics.encode(stats.as_ref(), &seen);
+        if visible.is_all() {
+            return text;
+        }
+        let apps = self.inner.config.apps.iter().filter(|app| visible.sees(app.name.as_str()));
+        let clients: Vec<String> = apps.map(|app| app.client_id.to_string()).collect();
+        exposition::keep(&text, |label, value| match label {
+            "app" => value.is_empty() || visible.sees(value),
+            "client_id" => clients.iter().any(|client| client == value),
+            _ => true,
+        })
     }
 
     /// What an operator has to look at now. Asks the keyring for a row and for a write that changes nothing, and waits a

@@ -19,7 +19,7 @@ use crate::error::{HandOverError, OrderError, ReadError};
 use crate::intake::NEWCOMER_VERSION;
 use crate::keeper::Keeper;
 use crate::shell::Message;
-use crate::view::KeyView;
+use crate::view::{KeyView, Visibility};
 
 /// How many rows are read or written at a time when a whole population is walked.
 const PAGE: usize = 1000;
@@ -74,8 +74,8 @@ impl FromStr for ExportCursor {
 pub struct ExportQuery {
     /// Only this app's.
     pub app: Option<AppName>,
-    /// Only these apps' (a caller limited to some); empty means all.
-    pub visible: Vec<AppName>,
+    /// Only keys of apps that the caller may see.
+    pub visible: Visibility,
     /// Only what changed since.
     pub since: Option<ExportCursor>,
     /// Only what can still be handed over: neither handed over nor revoked nor lapsed.
@@ -145,7 +145,8 @@ impl Keeper {
             next: query.after,
             counted: None,
         };
-        let mut asked = PageQuery { app: query.app.clone(), after: query.after, ..PageQuery::default() };
+        let app = query.app.as_ref().or(query.visible.only_app()).cloned();
+        let mut asked = PageQuery { app, after: query.after, ..PageQuery::default() };
         for _ in 0..PAGES_MAX {
             asked.limit = query.limit - page.keys.len();
             let rows = self.inner.tools.keyring.page(asked.clone()).await?;
@@ -192,10 +193,8 @@ impl Keeper {
 
     async fn count_for(&self, query: &ExportQuery, now: Timestamp) -> Result<u64, ReadError> {
         let counts = self.inner.tools.keyring.count(now, &[]).await?;
-        let is_asked_for = |app| {
-            query.app.as_ref().is_none_or(|name| name == app)
-                && (query.visible.is_empty() || query.visible.contains(app))
-        };
+        let is_asked_for =
+            |app: &AppName| query.app.as_ref().is_none_or(|name| name == app) && query.visible.sees(app.as_str());
         let counts = counts.iter().filter(|count| is_asked_for(&count.app));
         Ok(counts.map(|count| count.active + count.revoked + count.lapsed + count.handed_over).sum())
     }
@@ -338,8 +337,7 @@ impl Keeper {
 }
 
 fn is_asked_for(record: &Record, query: &ExportQuery, now: Timestamp) -> bool {
-    let app = &record.identity.app;
-    (query.visible.is_empty() || query.visible.contains(app))
+    query.visible.sees(record.identity.app.as_str())
         && query.since.is_none_or(|since| since.is_before(record))
         && (!query.to_hand_over || (!record.is_handed_over() && standing(record, now) == Standing::Active))
 }

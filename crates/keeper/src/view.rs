@@ -118,13 +118,51 @@ impl EnrollOutcome {
     }
 }
 
+/// Which apps a caller may see.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Visibility {
+    /// Every app.
+    #[default]
+    All,
+    /// These apps; an empty list leaves none.
+    Only(Vec<AppName>),
+}
+
+impl Visibility {
+    /// Whether every app may be seen, those of the future included.
+    pub fn is_all(&self) -> bool {
+        *self == Self::All
+    }
+
+    /// Whether the app of this name may be seen.
+    pub fn sees(&self, app: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(apps) => apps.iter().any(|allowed| allowed.as_str() == app),
+        }
+    }
+
+    /// Whether no app may be seen.
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::Only(apps) if apps.is_empty())
+    }
+
+    /// The one app that may be seen, where there is exactly one.
+    pub(crate) fn only_app(&self) -> Option<&AppName> {
+        match self {
+            Self::Only(apps) => <&[AppName; 1]>::try_from(apps.as_slice()).ok().map(|[app]| app),
+            Self::All => None,
+        }
+    }
+}
+
 /// Which keys to list, in the order of their ids.
 #[derive(Debug, Clone, Default)]
 pub struct ListQuery {
-    /// Only this app's; `None` lists every app the caller may see (`apps`).
+    /// Only this app's; `None` lists every app the caller may see.
     pub app: Option<AppName>,
-    /// Only these apps' (a caller limited to some); empty means all.
-    pub visible: Vec<AppName>,
+    /// Only keys of apps that the caller may see.
+    pub visible: Visibility,
     /// Only keys in this state.
     pub standing: Option<Standing>,
     /// Only keys whose next attempt is due before this instant.

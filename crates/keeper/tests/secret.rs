@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use storekeeper_keeper::Visibility;
 use storekeeper_keyring::Keyring;
 use storekeeper_model::Audience;
 use tracing_subscriber::fmt::MakeWriter;
@@ -114,7 +115,7 @@ async fn invariant_7_nothing_printed_or_kept_for_reading_shows_a_secret() {
         }
     }
     writeln!(seen, "{:?} {:?}", world.keeper.stats().await, world.keyring.memory.apps().await).unwrap();
-    seen.push_str(&world.keeper.metrics().await);
+    seen.push_str(&world.keeper.metrics(&Visibility::All).await);
     let log = String::from_utf8(std::mem::take(&mut *log.0.lock().unwrap())).unwrap();
     assert!(log.lines().count() > 50 && log.contains("DEBUG"), "it was a noisy run:\n{log}");
     assert!(log.contains("app.paused") && log.contains("AADSTS7000215") && log.contains("no successor"), "{log}");
@@ -125,5 +126,5 @@ async fn invariant_7_nothing_printed_or_kept_for_reading_shows_a_secret() {
     }
     // Only a key's view names the player, for who asked for this player's key.
     assert!(!log.contains("player-"), "the log names a player:\n{log}");
-    assert!(!world.keeper.metrics().await.contains("player-"));
+    assert!(!world.keeper.metrics(&Visibility::All).await.contains("player-"));
 }

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
-use storekeeper_keeper::{AppStats, Health, KeyPage, KeyView, KindStats, LiveKey, SignedSpan, Stats};
+use storekeeper_keeper::{AppStats, Health, KeyPage, KeyView, KindStats, LiveKey, SignedSpan, Stats, Visibility};
 use storekeeper_keyring::Outcome;
 use storekeeper_model::{AppName, Fingerprint, KeyKind, Timestamp};
 use utoipa::ToSchema;
@@ -261,9 +261,9 @@ pub(crate) struct StatsAnswer<'a> {
 }
 
 impl<'a> StatsAnswer<'a> {
-    /// What a caller who `sees` some apps is told.
-    pub(crate) fn new(stats: &'a Stats, sees: impl Fn(&str) -> bool) -> Self {
-        let visible = stats.apps.iter().filter(|app| sees(app.app.as_str()));
+    /// The statistics of the apps that are visible.
+    pub(crate) fn new(stats: &'a Stats, visible: &Visibility) -> Self {
+        let visible = stats.apps.iter().filter(|app| visible.sees(app.app.as_str()));
         Self {
             now: stats.now,
             clock_skew_seconds: stats.clock_skew.map(|skew| match skew {
@@ -296,10 +296,12 @@ struct ConditionAnswer<'a> {
 }
 
 impl<'a> HealthAnswer<'a> {
-    /// What a caller who `sees` some apps may know.
-    pub(crate) fn new(health: &'a Health, sees: impl Fn(&str) -> bool) -> Self {
-        let visible =
-            health.conditions.iter().filter(|condition| condition.app.as_ref().is_none_or(|app| sees(app.as_str())));
+    /// The conditions of the keeper and of the apps that are visible.
+    pub(crate) fn new(health: &'a Health, visible: &Visibility) -> Self {
+        let visible = health
+            .conditions
+            .iter()
+            .filter(|condition| condition.app.as_ref().is_none_or(|app| visible.sees(app.as_str())));
         let conditions = visible.map(|condition| ConditionAnswer {
             code: condition.code.as_str(),
             app: condition.app.as_ref().map(AppName::as_str),

@@ -7,7 +7,7 @@ use storekeeper_keeper::Keeper;
 use storekeeper_model::AppName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::caller::{Caller, Callers};
+use crate::caller::{Caller, Callers, Scope};
 use crate::code;
 use crate::config::{ServerConfig, SocketGuards};
 use crate::drain::Drain;
@@ -79,9 +79,9 @@ impl Api {
         Arc::clone(&self.0.batches).try_acquire_owned().ok()
     }
 
-    /// A configured app that the caller may speak of.
-    pub(crate) fn allowed_app(&self, caller: &Caller, name: &str) -> Result<&AppName, Problem> {
-        caller.demand_app(name)?;
+    /// A configured app for which the caller has the scope.
+    pub(crate) fn allowed_app(&self, caller: &Caller, scope: Scope, name: &str) -> Result<&AppName, Problem> {
+        caller.demand_for(scope, name)?;
         let unknown = || Problem::new(&code::APP_UNKNOWN, "no app of this name is configured");
         self.0.apps.get(name).ok_or_else(unknown)
     }

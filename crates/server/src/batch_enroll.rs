@@ -40,9 +40,9 @@ pub(crate) struct EnrollLine<'a> {
 
 impl EnrollLine<'_> {
     /// What the line asks for, if the caller may.
-    pub(crate) fn request(self, api: &Api, caller: &Caller) -> Result<EnrollRequest, Problem> {
+    pub(crate) fn request(self, api: &Api, caller: &Caller, scope: Scope) -> Result<EnrollRequest, Problem> {
         Ok(EnrollRequest {
-            app: api.allowed_app(caller, &self.app)?.clone(),
+            app: api.allowed_app(caller, scope, &self.app)?.clone(),
             user: UserName::from_bytes(self.user.as_bytes())?,
             kind: self.kind.map(|kind| call::kind(kind.as_bytes())).transpose()?,
             slot: Slot::new(self.slot.as_deref().unwrap_or_default())?,
@@ -73,7 +73,7 @@ pub(crate) struct EnrolledLine<'a> {
     responses((status = 200, description = "a line for each line", content_type = "application/x-ndjson", body = EnrolledLine))
 )]
 pub(crate) async fn enroll(call: Call, body: Body) -> Result<Response, Problem> {
-    call.caller.demand(Scope::KeyWrite)?;
+    call.caller.demand_for_visible(Scope::KeyWrite)?;
     call.query(&[])?;
     let job = Enroll { api: call.api.clone(), caller: Arc::clone(&call.caller) };
     batch::answer(&call, body, job)
@@ -92,7 +92,7 @@ impl Job for Enroll {
     const CHUNK_LINES_MAX: usize = 1024;
 
     fn read(&self, line: &[u8]) -> Result<EnrollRequest, Problem> {
-        body::object::<EnrollLine<'_>>(line)?.request(&self.api, &self.caller)
+        body::object::<EnrollLine<'_>>(line)?.request(&self.api, &self.caller, Scope::KeyWrite)
     }
 
     async fn carry_out(keeper: Keeper, items: Vec<EnrollRequest>) -> Vec<Result<Enrolled, EnrollError>> {

@@ -48,7 +48,7 @@ pub(crate) struct GetLine<'a> {
     responses((status = 200, description = "a line for each line", content_type = "application/x-ndjson", body = LiveKeyAnswer))
 )]
 pub(crate) async fn get(call: Call, body: Body) -> Result<Response, Problem> {
-    call.caller.demand(Scope::KeyRead)?;
+    call.caller.demand_for_visible(Scope::KeyRead)?;
     call.query(&[])?;
     let job = Get { api: call.api.clone(), caller: Arc::clone(&call.caller) };
     batch::answer(&call, body, job)
@@ -69,7 +69,7 @@ impl Job for Get {
 
     fn read(&self, line: &[u8]) -> Result<Identity, Problem> {
         let line: GetLine<'_> = body::object(line)?;
-        let app = self.api.allowed_app(&self.caller, &line.app)?.clone();
+        let app = self.api.allowed_app(&self.caller, Scope::KeyRead, &line.app)?.clone();
         call::identity(app, &line.user, line.slot.as_deref(), &line.kind)
     }
 

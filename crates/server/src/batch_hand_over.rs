@@ -58,7 +58,7 @@ pub(crate) struct HandedOverLine {
     responses((status = 200, description = "a line for each line", content_type = "application/x-ndjson", body = HandedOverLine))
 )]
 pub(crate) async fn hand_over(call: Call, body: Body) -> Result<Response, Problem> {
-    call.caller.demand(Scope::Admin)?;
+    call.caller.demand_for_visible(Scope::Admin)?;
     call.query(&[])?;
     call.api.keeper().may_hand_over()?;
     let job = HandOvers(Arc::clone(&call.caller));
@@ -77,7 +77,7 @@ impl Job for HandOvers {
     fn read(&self, line: &[u8]) -> Result<HandOver, Problem> {
         let line: HandOverLine<'_> = body::object(line)?;
         // An app may have left the configuration: its keys are handed over all the same.
-        self.0.demand_app(&line.app)?;
+        self.0.demand_for(Scope::Admin, &line.app)?;
         let unknown = |_| Problem::new(&code::APP_UNKNOWN, "no app can have this name");
         let app = AppName::new(&line.app).map_err(unknown)?;
         let identity = call::identity(app, &line.user, line.slot.as_deref(), &line.kind)?;

@@ -58,15 +58,17 @@ impl Call {
 
     /// The app of the path, once scope and app are allowed.
     pub(crate) fn app(&self, scope: Scope) -> Result<&AppName, Problem> {
-        self.caller.demand(scope)?;
+        // The scope comes first, also before a path that cannot be decoded.
+        self.caller.demand_for_visible(scope)?;
         let name = self.segment("{app}")?;
         // No app's name has a character that this could change.
-        self.allowed_app(&String::from_utf8_lossy(&name))
+        self.allowed_app(scope, &String::from_utf8_lossy(&name))
     }
 
-    /// A configured app that the caller may speak of. Who is limited to some apps does not learn which others exist.
-    pub(crate) fn allowed_app(&self, name: &str) -> Result<&AppName, Problem> {
-        self.api.allowed_app(&self.caller, name)
+    /// A configured app for which the caller has the scope. A caller that is limited to some apps does not learn which
+    /// others exist.
+    pub(crate) fn allowed_app(&self, scope: Scope, name: &str) -> Result<&AppName, Problem> {
+        self.api.allowed_app(&self.caller, scope, name)
     }
 
     /// App and player of the path.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
+use storekeeper_keeper::Visibility;
 use storekeeper_model::{AppName, Secret};
 
 use crate::problem::Problem;
@@ -121,19 +122,25 @@ pub struct Caller {
     name: Arc<str>,
     token: TokenDigest,
     scopes: u8,
-    apps: Option<Vec<AppName>>,
+    visible: Visibility,
 }
 
+/// A route decides here what it is about: one app, every app, or those of the caller. A scope alone is never enough.
 impl Caller {
     /// A caller known by `token`, who may do what `scopes` say; until [`Caller::limited_to`], with every app.
     pub fn new(name: &str, token: TokenDigest, scopes: &[Scope]) -> Self {
-        Self { name: name.into(), token, scopes: scopes.iter().fold(0, |bits, scope| bits | scope.bit()), apps: None }
+        Self {
+            name: name.into(),
+            token,
+            scopes: scopes.iter().fold(0, |bits, scope| bits | scope.bit()),
+            visible: Visibility::All,
+        }
     }
 
     /// Limits the caller to these apps; an empty list leaves none.
     #[must_use]
     pub fn limited_to(mut self, apps: Vec<AppName>) -> Self {
-        self.apps = Some(apps);
+        self.visible = Visibility::Only(apps);
         self
     }
 
@@ -142,9 +149,9 @@ impl Caller {
         &self.name
     }
 
-    /// The apps the caller is limited to; `None` means every app.
-    pub fn apps(&self) -> Option<&[AppName]> {
-        self.apps.as_deref()
+    /// The apps the caller may see.
+    pub fn visible(&self) -> &Visibility {
+        &self.visible
     }
 
     /// Whether the caller is known by the same token as `other`.
@@ -152,19 +159,25 @@ impl Caller {
         self.token.is(&other.token)
     }
 
-    /// Whether an app may be spoken of.
-    pub(crate) fn sees(&self, app: &str) -> bool {
-        self.apps.as_ref().is_none_or(|apps| apps.iter().any(|allowed| allowed.as_str() == app))
+    /// Demands the scope for one app. The answer is the same whether the app exists or not.
+    pub(crate) fn demand_for(&self, scope: Scope, app: &str) -> Result<(), Problem> {
+        self.demand(scope)?;
+        if self.visible.sees(app) { Ok(()) } else { Err(Problem::app_not_allowed()) }
     }
 
-    /// Demands a scope.
-    pub(crate) fn demand(&self, scope: Scope) -> Result<(), Problem> {
+    /// Demands the scope for every app: what concerns all of them is not for a caller who is limited to some.
+    pub(crate) fn demand_for_all(&self, scope: Scope) -> Result<(), Problem> {
+        self.demand(scope)?;
+        if self.visible.is_all() { Ok(()) } else { Err(Problem::every_app_concerned()) }
+    }
+
+    /// Demands the scope for whichever apps the caller may see: the route answers for those alone.
+    pub(crate) fn demand_for_visible(&self, scope: Scope) -> Result<&Visibility, Problem> {
+        self.demand(scope).map(|()| &self.visible)
+    }
+
+    fn demand(&self, scope: Scope) -> Result<(), Problem> {
         if self.scopes & scope.bit() != 0 { Ok(()) } else { Err(Problem::scope_missing(scope)) }
-    }
-
-    /// Demands that an app be among the caller's.
-    pub(crate) fn demand_app(&self, app: &str) -> Result<(), Problem> {
-        if self.sees(app) { Ok(()) } else { Err(Problem::app_not_allowed()) }
     }
 }
 
@@ -263,8 +276,10 @@ mod tests {
     #[test]
     fn an_empty_list_of_apps_leaves_none() {
         let caller = Caller::new("one", digest("a-token-of-some-length").unwrap(), &Scope::ALL);
-        assert!(caller.sees("mygame"));
-        assert!(!caller.limited_to(Vec::new()).sees("mygame"));
+        assert!(caller.demand_for(Scope::KeyRead, "mygame").is_ok() && caller.demand_for_all(Scope::KeyRead).is_ok());
+        let none = caller.limited_to(Vec::new());
+        assert!(none.demand_for(Scope::KeyRead, "mygame").is_err() && none.demand_for_all(Scope::KeyRead).is_err());
+        assert_eq!(none.demand_for_visible(Scope::KeyRead).unwrap(), &Visibility::Only(Vec::new()));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use axum::response::Response;
 use serde::Serialize;
 use storekeeper_keeper::{ExportCursor, ExportPage, ExportQuery, ExportedKey};
-use storekeeper_model::{AppName, Fingerprint, Identity, KeyId, Timestamp};
+use storekeeper_model::{Fingerprint, Identity, KeyId, Timestamp};
 use utoipa::ToSchema;
 
 use crate::call::Call;
@@ -157,22 +157,21 @@ impl<'a> From<&'a ExportPage> for ExportAnswer<'a> {
     responses((status = 200, description = "a page of keys, with the keys themselves", body = ExportAnswer))
 )]
 pub(crate) async fn export(call: Call) -> Result<Response, Problem> {
-    call.caller.demand(Scope::Admin)?;
+    let visible = call.caller.demand_for_visible(Scope::Admin)?.clone();
     let query = call.query(&["app", "since", "only", "limit", "cursor"])?;
-    let app = query.value("app").map(|name| call.allowed_app(name)).transpose()?.cloned();
-    let visible: Option<Vec<AppName>> = call.caller.apps().map(<[AppName]>::to_vec);
+    if visible.is_none() {
+        return Err(Problem::app_not_allowed());
+    }
+    let app = query.value("app").map(|name| call.allowed_app(Scope::Admin, name)).transpose()?.cloned();
     let limit = |text: &str| text.parse().ok().filter(|limit| *limit > 0).map(|limit: usize| limit.min(LIMIT_MAX));
     let asked = ExportQuery {
         app,
-        visible: visible.clone().unwrap_or_default(),
+        visible,
         since: query.read("since", "the cursor that a former export told", |text| text.parse::<ExportCursor>().ok())?,
         to_hand_over: query.read("only", "`to_hand_over`", |text| (text == "to_hand_over").then_some(()))?.is_some(),
         after: query.read("cursor", "what the page before calls `next`", |text| text.parse::<KeyId>().ok())?,
         limit: query.read("limit", "a number from 1 on", limit)?.unwrap_or(LIMIT_MAX),
     };
-    if visible.is_some_and(|apps| apps.is_empty()) {
-        return Err(Problem::app_not_allowed());
-    }
     let page = call.api.keeper().export(asked).await?;
     Ok(json(&ExportAnswer::from(&page)))
 }

@@ -1,4 +1,4 @@
-//! The keepers that share the keyring: who they are, whose each bucket is, and the order to drain.
+//! The keepers that share the keyring: who they are, whose each bucket is, and the orders to drain and to undrain.
 
 use axum::response::Response;
 use serde::Serialize;
@@ -107,8 +107,8 @@ pub(crate) async fn leases(call: Call) -> Result<Response, Problem> {
 
 /// Tell a keeper to give its leases back.
 ///
-/// Any keeper may be asked, and any named, by id or by name. It answers reads and enrollments all the while, and stays
-/// without leases until it is started anew.
+/// Any keeper may be asked, and any named, by id or by name. It keeps answering reads and enrollments, and stays without
+/// leases until it is undrained or restarted.
 #[utoipa::path(
     post,
     path = "/v1/admin/nodes/{node}/drain",
@@ -117,15 +117,34 @@ pub(crate) async fn leases(call: Call) -> Result<Response, Problem> {
     responses((status = 200, description = "it has been told", body = NodeAnswer))
 )]
 pub(crate) async fn drain(call: Call) -> Result<Response, Problem> {
-    call.caller.demand(Scope::Admin)?;
+    call.caller.demand_for_all(Scope::Admin)?;
     let node = call.segment("{node}")?;
     call.query(&[])?;
     let node = call.api.keeper().drain_node(&String::from_utf8_lossy(&node)).await?;
     Ok(json(&NodeAnswer::from(node)))
 }
 
+/// Let a drained keeper take leases again.
+///
+/// Any keeper may be asked, and any named, by id or by name. It takes its share of the leases within seconds. A keeper that is stopping keeps
+/// draining.
+#[utoipa::path(
+    post,
+    path = "/v1/admin/nodes/{node}/undrain",
+    operation_id = "undrain_node",
+    tag = "admin",
+    responses((status = 200, description = "the node, which is not draining any more", body = NodeAnswer))
+)]
+pub(crate) async fn undrain(call: Call) -> Result<Response, Problem> {
+    call.caller.demand_for_all(Scope::Admin)?;
+    let node = call.segment("{node}")?;
+    call.query(&[])?;
+    let node = call.api.keeper().undrain_node(&String::from_utf8_lossy(&node)).await?;
+    Ok(json(&NodeAnswer::from(node)))
+}
+
 async fn fleet(call: &Call) -> Result<(Vec<NodeView>, Vec<LeaseView>), Problem> {
-    call.caller.demand(Scope::Admin)?;
+    call.caller.demand_for_all(Scope::Admin)?;
     call.query(&[])?;
     Ok(call.api.keeper().fleet().await?)
 }

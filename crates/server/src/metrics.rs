@@ -174,8 +174,8 @@ pub(crate) fn method_label(method: &Method) -> &'static str {
     responses((status = 200, description = "every metric, in the OpenMetrics text format", content_type = "application/openmetrics-text", body = String))
 )]
 pub(crate) async fn scrape(State(api): State<Api>, call: Call) -> Result<Response, Problem> {
-    call.caller.demand(Scope::MetricsRead)?;
-    let exposition = api.metrics().expose(api.keeper().metrics().await);
+    let visible = call.caller.demand_for_visible(Scope::MetricsRead)?;
+    let exposition = api.metrics().expose(api.keeper().metrics(visible).await);
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, kind)], exposition).into_response())
 }

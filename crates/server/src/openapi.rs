@@ -272,7 +272,7 @@ fn contract(operation_id: &str) -> Contract {
             ..scoped(Scope::TicketClient, &[], &[])
         },
         "list_nodes" | "list_leases" => scoped(Scope::Admin, &[], &[STATS]),
-        "drain_node" => scoped(Scope::Admin, &[], &[STATS, NODE]),
+        "drain_node" | "undrain_node" => scoped(Scope::Admin, &[], &[STATS, NODE]),
         "export_keys" => scoped(Scope::Admin, &["app", "since", "only", "limit", "cursor"], &[LIST]),
         "hand_over_keys" => scoped(Scope::Admin, &[], &[BATCH, &[&code::LEASES_ELSEWHERE]]),
         "import_keys" => scoped(Scope::Admin, &[], &[BATCH]),

@@ -1,7 +1,7 @@
 //! Many keys at a glance: the list and the statistics.
 
 use axum::response::Response;
-use storekeeper_keeper::{KeyPage, ListQuery, Standing};
+use storekeeper_keeper::{KeyPage, ListQuery, Standing, Visibility};
 use storekeeper_model::{AppName, Timestamp};
 
 use crate::answer::{PageAnswer, StatsAnswer};
@@ -25,20 +25,20 @@ const LIMIT_MAX: usize = 1000;
     responses((status = 200, description = "a page of keys, without the keys themselves", body = PageAnswer))
 )]
 pub(crate) async fn list(call: Call) -> Result<Response, Problem> {
-    call.caller.demand(Scope::KeyRead)?;
+    let visible = call.caller.demand_for_visible(Scope::KeyRead)?.clone();
     let query = call.query(&["app", "state", "due_before", "limit", "cursor"])?;
-    let app = query.value("app").map(|name| call.allowed_app(name)).transpose()?.cloned();
-    let visible: Option<Vec<AppName>> = call.caller.apps().map(<[AppName]>::to_vec);
-    let query = page_query(&query, app, visible.clone().unwrap_or_default())?;
-    // To the keeper no list means every app: a caller who may see none must not ask.
-    let page = match visible.as_deref() {
-        Some([]) => KeyPage { keys: Vec::new(), next: None },
-        _ => call.api.keeper().list(query).await?,
+    let app = query.value("app").map(|name| call.allowed_app(Scope::KeyRead, name)).transpose()?.cloned();
+    let sees_nothing = visible.is_none();
+    let query = page_query(&query, app, visible)?;
+    // The cursor of a page names a row, also one of another app.
+    let page = match sees_nothing {
+        true => KeyPage { keys: Vec::new(), next: None },
+        false => call.api.keeper().list(query).await?,
     };
     Ok(json(&PageAnswer::from(&page)))
 }
 
-fn page_query(query: &Query, app: Option<AppName>, visible: Vec<AppName>) -> Result<ListQuery, Problem> {
+fn page_query(query: &Query, app: Option<AppName>, visible: Visibility) -> Result<ListQuery, Problem> {
     let state = |text: &str| {
         [Standing::Active, Standing::Revoked, Standing::Lapsed].into_iter().find(|standing| standing.as_str() == text)
     };
@@ -69,10 +69,10 @@ fn limit(text: &str) -> Option<usize> {
     responses((status = 200, description = "exact counts", body = StatsAnswer))
 )]
 pub(crate) async fn stats(call: Call) -> Result<Response, Problem> {
-    call.caller.demand(Scope::KeyRead)?;
+    let visible = call.caller.demand_for_visible(Scope::KeyRead)?;
     call.query(&[])?;
     let stats = call.api.keeper().stats().await?;
-    Ok(json(&StatsAnswer::new(&stats, |app| call.caller.sees(app))))
+    Ok(json(&StatsAnswer::new(&stats, visible)))
 }
 
 #[cfg(test)]

@@ -106,6 +106,11 @@ impl Problem {
         Self::new(&code::FORBIDDEN, "the token is limited to other apps than this one")
     }
 
+    /// The token is limited to some apps, and the route concerns every app.
+    pub(crate) fn every_app_concerned() -> Self {
+        Self::new(&code::FORBIDDEN, "this concerns every app, and the token is limited to some")
+    }
+
     /// Adds what only the log may know.
     pub(crate) fn because(mut self, cause: String) -> Self {
         self.cause = Some(cause.into());

@@ -55,6 +55,7 @@ pub(crate) fn admin_routes() -> OpenApiRouter<Api> {
         .routes(routes!(fleet::nodes))
         .routes(routes!(fleet::leases))
         .routes(routes!(fleet::drain))
+        .routes(routes!(fleet::undrain))
         .routes(routes!(orders::reclaim))
         .routes(routes!(export::export))
         .routes(routes!(batch_hand_over::hand_over))

@@ -144,7 +144,7 @@ async fn other_apps_are_invisible_to_a_limited_caller() {
     assert_eq!(world.get_as(LIMITED, "/v1/keys?app=other").await.code(), "forbidden");
     assert_eq!(world.get_as("token-for-no-app", "/v1/keys?app=mygame").await.code(), "forbidden");
     let counted = async |token: &str| world.get_as(token, "/v1/stats").await.json()["apps"].as_object().unwrap().len();
-    assert_eq!((counted(ROOT).await, counted(LIMITED).await, counted("token-for-no-app").await), (3, 1, 0));
+    assert_eq!((counted(ROOT).await, counted(LIMITED).await, counted("token-for-no-app").await), (4, 1, 0));
     let order = |token| request(Method::POST, "/v1/admin/apps/other/pause", token, Body::empty());
     assert_eq!(send(&world.admin, order(LIMITED)).await.code(), "forbidden");
     assert_eq!(world.get("/v1/stats").await.json()["apps"]["other"]["paused"], Value::Null);

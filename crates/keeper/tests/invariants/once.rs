@@ -1,5 +1,6 @@
 //! Invariant 5: at most one outcome is recorded per renewal.
 
+use storekeeper_keeper::Visibility;
 use storekeeper_keyring::OutcomeResult;
 
 use crate::support::{DAY, HOUR, SECOND, World, config, identity, player};
@@ -49,7 +50,7 @@ async fn invariant_5_a_late_owners_write_changes_nothing() {
     let renewed = row.history.iter().filter(|outcome| outcome.result == OutcomeResult::Renewed).count();
     assert_eq!(renewed, 1, "one outcome");
     let mut lost = world.metric("storekeeper_outcomes_overtaken_total").await;
-    let text = late.metrics().await;
+    let text = late.metrics(&Visibility::All).await;
     lost += text
         .lines()
         .find_map(|line| line.strip_prefix("storekeeper_outcomes_overtaken_total "))

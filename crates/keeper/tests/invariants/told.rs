@@ -1,6 +1,6 @@
 //! Invariant 10: nothing is dropped silently.
 
-use storekeeper_keeper::{Code, EnrollError, UserClaim};
+use storekeeper_keeper::{Code, EnrollError, UserClaim, Visibility};
 use storekeeper_model::{AppName, Fingerprint, KeyKind};
 
 use crate::support::mint::Mint;
@@ -157,7 +157,7 @@ async fn a_survey_tells_certificates_and_how_long_the_store_may_be_away() {
         let lines = text.lines().filter(|line| line.starts_with("storekeeper_keys_by_certificate{"));
         lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum::<f64>()
     };
-    assert!((by_certificate(&world.keeper.metrics().await) - 4.0).abs() < 0.5);
+    assert!((by_certificate(&world.keeper.metrics(&Visibility::All).await) - 4.0).abs() < 0.5);
     let budget = async |until: &str| {
         world.metric(&format!("storekeeper_outage_budget_seconds{{app=\"mygame\",until=\"{until}\"}}")).await
     };
@@ -168,7 +168,7 @@ async fn a_survey_tells_certificates_and_how_long_the_store_may_be_away() {
     assert_eq!(days(budget("deadline").await * 2.0), 17.0);
     world.advance(DAY * 10).await;
     assert!(budget("deadline").await.abs() < 1.0, "the first is past its deadline");
-    let text = world.keeper.metrics().await;
+    let text = world.keeper.metrics(&Visibility::All).await;
     for operation in ["find", "settle", "due", "page", "count"] {
         let line = format!("storekeeper_keyring_operation_duration_seconds_count{{operation=\"{operation}\"}}");
         assert!(text.lines().any(|told| told.starts_with(&line)), "{operation}");

@@ -27,12 +27,17 @@ pub(crate) struct TestKeyring {
 }
 
 impl TestKeyring {
+    /// One that several keepers can share.
+    pub(crate) fn shared() -> Self {
+        Self { memory: MemoryKeyring::shared(), ..Self::default() }
+    }
+
     /// One that several share, and of which another node has every lease.
     pub(crate) async fn of_another_node() -> Self {
         let memory = MemoryKeyring::shared();
         let leases = memory.leases().unwrap();
         let other = NodeId::from_bytes([9; 16]);
-        leases.beat(&Presence { id: other, name: "another".into(), draining: false }).await.unwrap();
+        leases.beat(&Presence { id: other, name: "another".into(), draining: false, leaving: false }).await.unwrap();
         let taken = leases.all().await.unwrap().into_iter().map(|seen| LeaseChange { seen, owner: Some(other) });
         leases.change(taken.collect()).await.unwrap();
         Self { memory, ..Self::default() }

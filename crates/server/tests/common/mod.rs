@@ -30,6 +30,8 @@ use self::store::Store;
 pub(crate) const START: Timestamp = Timestamp::from_seconds(1_767_225_600);
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) const CLIENT: &str = "22222222-2222-4222-8222-222222222222";
+/// The client ID of the app `foreign`, as keys write it.
+pub(crate) const FOREIGN_CLIENT: &str = "33333333333343338333333333333333";
 /// May do everything.
 pub(crate) const ROOT: &str = "root-token-0000001";
 /// May do everything with `mygame` only.
@@ -172,7 +174,12 @@ fn app(name: &str, user_claim: UserClaim) -> AppConfig {
 
 fn keeper_config() -> KeeperConfig {
     KeeperConfig {
-        apps: vec![app("mygame", UserClaim::Ignore), app("other", UserClaim::Ignore), app("strict", UserClaim::Equal)],
+        apps: vec![
+            app("mygame", UserClaim::Ignore),
+            app("other", UserClaim::Ignore),
+            app("strict", UserClaim::Equal),
+            AppConfig { client_id: ClientId::new(FOREIGN_CLIENT), ..app("foreign", UserClaim::Ignore) },
+        ],
         collections: Endpoint::parse("https://collections.mp.microsoft.com").unwrap(),
         purchase: Endpoint::parse("https://purchase.mp.microsoft.com").unwrap(),
         entra: Endpoint::parse("https://login.microsoftonline.com").unwrap(),

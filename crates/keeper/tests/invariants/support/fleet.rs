@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use storekeeper_client::{PreparedRequest, RawAnswer, Transport, TransportError};
 use storekeeper_clock::{Clock, VirtualClock};
-use storekeeper_keeper::{Keeper, NodeConfig};
+use storekeeper_keeper::{Keeper, NodeConfig, Visibility};
 use storekeeper_keyring::{Keyring, MasterKey, MemoryKeyring, NodeId, OutcomeResult, Record};
 use storekeeper_model::{Secret, StoreIdKey};
 
@@ -94,7 +94,7 @@ impl Member {
     }
 
     pub(crate) async fn metric(&self, line: &str) -> f64 {
-        let text = self.keeper.metrics().await;
+        let text = self.keeper.metrics(&Visibility::All).await;
         let samples = text.lines().filter_map(|found| found.strip_prefix(line));
         samples.filter_map(|rest| rest.split_whitespace().last()).map(|value| value.parse::<f64>().unwrap()).sum()
     }

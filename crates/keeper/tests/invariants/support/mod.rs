@@ -14,7 +14,7 @@ use storekeeper_client::{Endpoint, EntraVersion};
 use storekeeper_clock::{Clock, VirtualClock};
 use storekeeper_keeper::{
     AppConfig, AppStats, EnrollError, EnrollRequest, Enrolled, FixedSecret, Keeper, KeeperConfig, KeyView, KindStats,
-    Limits, ListQuery, LiveKey, ReadError, RenewError, UserClaim,
+    Limits, ListQuery, LiveKey, ReadError, RenewError, UserClaim, Visibility,
 };
 use storekeeper_keyring::{Keyring, MasterKey, Record};
 use storekeeper_model::{AppName, ClientId, Fingerprint, Identity, KeyKind, Secret, Slot, Timestamp, UserName};
@@ -230,8 +230,14 @@ impl World {
     }
 
     pub(crate) async fn everybody(&self) -> Vec<KeyView> {
-        let query =
-            ListQuery { app: None, standing: None, due_before: None, after: None, limit: 1000, visible: Vec::new() };
+        let query = ListQuery {
+            app: None,
+            standing: None,
+            due_before: None,
+            after: None,
+            limit: 1000,
+            visible: Visibility::All,
+        };
         let mut query = query;
         let mut keys = Vec::new();
         loop {
@@ -271,7 +277,7 @@ impl World {
 
     /// A sample of the metrics, by the start of its line.
     pub(crate) async fn metric(&self, line: &str) -> f64 {
-        let text = self.keeper.metrics().await;
+        let text = self.keeper.metrics(&Visibility::All).await;
         let sample = text.lines().find_map(|found| found.strip_prefix(line));
         sample.map_or(0.0, |rest| rest.trim().parse().unwrap())
     }
