@@ -29,6 +29,10 @@ pub enum ConditionCode {
     KeysPastDeadline,
     /// More keys are refused than one day may condemn.
     CondemnationsAwaitOperator,
+    /// Keys that were handed over are still read here.
+    HandedOverInUse,
+    /// Keys that were handed over expire within the outage budget.
+    HandedOverExpiring,
     /// Log lines were dropped within the last ten minutes.
     LogLinesDropped,
     /// The configuration was not reloaded, because it is not valid.
@@ -47,6 +51,8 @@ impl ConditionCode {
         Self::KeysLapsed,
         Self::KeysPastDeadline,
         Self::CondemnationsAwaitOperator,
+        Self::HandedOverInUse,
+        Self::HandedOverExpiring,
         Self::LogLinesDropped,
         Self::ReloadFailed,
     ];
@@ -63,6 +69,8 @@ impl ConditionCode {
             Self::KeysLapsed => "keys_lapsed",
             Self::KeysPastDeadline => "keys_past_deadline",
             Self::CondemnationsAwaitOperator => "condemnations_await_operator",
+            Self::HandedOverInUse => "handed_over_in_use",
+            Self::HandedOverExpiring => "handed_over_expiring",
             Self::LogLinesDropped => "log_lines_dropped",
             Self::ReloadFailed => "reload_failed",
         }
@@ -131,8 +139,15 @@ type Check = fn(&Facts<'_>) -> Option<Condition>;
 type AppCheck = fn(&AppObservation, Option<&AppStats>) -> Option<Condition>;
 
 /// In the order in which an operator should look at them.
-const CHECKS: &[Check] = &[task_stalled, keyring_reads_fail, keyring_writes_fail, clock_skewed];
-const APP_CHECKS: &[AppCheck] = &[app_paused, keys_lapsed, keys_past_deadline, condemnations_await_operator];
+const CHECKS: &[Check] = &[task_stalled, keyring_reads_fail, keyring_writes_fail, clock_skewed, fleet_draining];
+const APP_CHECKS: &[AppCheck] = &[
+    app_paused,
+    keys_lapsed,
+    keys_past_deadline,
+    condemnations_await_operator,
+    handed_over_in_use,
+    handed_over_expiring,
+];
 
 impl Health {
     /// Judges the facts.
@@ -231,6 +246,25 @@ fn condemnations_await_operator(app: &AppObservation, _: Option<&AppStats>) -> O
     Some(Condition::of_app(ConditionCode::CondemnationsAwaitOperator, name, detail))
 }
 
+fn handed_over_in_use(app: &AppObservation, stats: Option<&AppStats>) -> Option<Condition> {
+    let stats = stats?;
+    let (read_at, keys) = (stats.handed_over_read_at?, counted(stats, |kind| kind.handed_over)?);
+    let detail = format!(
+        "{keys} handed over and not renewed here, and read here as lately as {read_at}: point the backends at the keeper that renews them; if there is none, `storekeeper app reclaim {}`",
+        app.name
+    );
+    Some(Condition::of_app(ConditionCode::HandedOverInUse, &app.name, detail))
+}
+
+fn handed_over_expiring(app: &AppObservation, stats: Option<&AppStats>) -> Option<Condition> {
+    let expires_at = stats?.handed_over_expiring_at?;
+    let detail = format!(
+        "keys that were handed over expire here from {expires_at} on: stop this keeper if another one renews them; if none does, `storekeeper app reclaim {}`",
+        app.name
+    );
+    Some(Condition::of_app(ConditionCode::HandedOverExpiring, &app.name, detail))
+}
+
 fn counted(stats: &AppStats, count: fn(&crate::view::KindStats) -> u64) -> Option<String> {
     keys(stats.kinds.iter().map(|(_, kind)| count(kind)).sum())
 }
@@ -275,6 +309,8 @@ mod tests {
             kinds: vec![(KeyKind::Collections, kind)],
             paused: None,
             awaiting_operator: 0,
+            handed_over_read_at: None,
+            handed_over_expiring_at: None,
             renewed: 0,
             failed: 0,
         };
@@ -297,6 +333,33 @@ mod tests {
         let clocks = Some((now, now + Duration::from_secs(600)));
         let skewed = Observation { clocks, skewed: true, ..Observation::default() };
         assert_eq!(codes(None, &skewed, &keyring), ["clock_skewed"]);
+    }
+
+    #[test]
+    fn a_fleet_in_which_every_keeper_drains_is_reported() {
+        let (seen, keyring) = (app(None, 0), KeyringState::new("memory"));
+        let check = |renewing_nodes, expected: &[&str]| {
+            let facts =
+                Facts { stats: None, seen: &seen, keyring: &keyring, stalled: None, renewing_nodes, surroundings: &[] };
+            let conditions = Health::assess(&facts).conditions;
+            assert_eq!(conditions.iter().map(|one| one.code.as_str()).collect::<Vec<_>>(), expected);
+        };
+        check(None, &[]);
+        check(Some(2), &[]);
+        check(Some(0), &["fleet_draining"]);
+    }
+
+    #[test]
+    fn keys_that_are_handed_over_are_reported_while_they_matter() {
+        let (seen, keyring) = (app(None, 0), KeyringState::new("memory"));
+        let mut moved = stats(KindStats { handed_over: 3, ..KindStats::default() });
+        assert_eq!(codes(Some(&moved), &seen, &keyring), [""; 0]);
+        moved.apps[0].handed_over_read_at = Some(Timestamp::EPOCH);
+        moved.apps[0].handed_over_expiring_at = Some(Timestamp::EPOCH);
+        assert_eq!(codes(Some(&moved), &seen, &keyring), ["handed_over_in_use", "handed_over_expiring"]);
+        moved.apps[0].kinds[0].1.handed_over = 0;
+        moved.apps[0].handed_over_expiring_at = None;
+        assert_eq!(codes(Some(&moved), &seen, &keyring), [""; 0], "they were taken back");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Import: a key that another keeper has kept is taken up as it was there, instead of as a stranger.
 
 use storekeeper_keyring::seal::{Role, Sealer};
-use storekeeper_keyring::{Newcomer, Record, Refused, SealedKey, State};
+use storekeeper_keyring::{Newcomer, Record, Refused, Revision, SealedKey, State};
 use storekeeper_model::{Fingerprint, Secret, StoreIdKey, Timestamp};
 use storekeeper_policy::{Enrollment, Standing};
 
@@ -42,6 +42,11 @@ pub struct ImportFacts {
     pub last_used_day: Option<i64>,
     /// A key that waited beside it.
     pub newcomer: Option<Secret<String>>,
+    /// The row's write counter there. With [`ImportFacts::handing_over`] it distinguishes a line that is imported for
+    /// the first time from one that was overtaken.
+    pub revision: Option<Revision>,
+    /// The keeper that wrote the line gives the key up: from here on this one renews it.
+    pub handing_over: bool,
 }
 
 /// Facts that were checked against the key.
@@ -84,6 +89,44 @@ impl Facts {
         }
     }
 
+    /// Whether the keeper that wrote the line gives the key up.
+    pub(crate) fn hands_over(&self) -> bool {
+        self.facts.handing_over
+    }
+
+    /// Whether a keeper wrote the line, and goes on renewing the key.
+    pub(crate) fn is_renewed_there(&self) -> bool {
+        self.facts.standing.is_some() && !self.facts.handing_over
+    }
+
+    /// Whether a keeper wrote the line.
+    pub(crate) fn is_keepers(&self) -> bool {
+        self.facts.standing.is_some()
+    }
+
+    /// Whether the line was written before this keeper handed the row's key over itself: by now it may be another
+    /// keeper's, also the one's that wrote the line. Revisions rise from one keeper to the next.
+    pub(crate) fn is_overtaken_by(&self, row: &Record) -> bool {
+        self.facts.revision.is_some_and(|revision| revision <= row.revision)
+    }
+
+    /// The revision of a row that takes the line up, where `next` is the lowest. It is beyond that of the mark which the
+    /// line's writer sets.
+    pub(crate) fn revision(&self, next: Revision) -> Revision {
+        match self.facts.revision {
+            Some(revision) if self.facts.handing_over => next.max(revision.next().next()),
+            _ => next,
+        }
+    }
+
+    /// The line's newcomer, if the row knows nothing of it.
+    pub(crate) fn unknown_newcomer(&self, row: &Record) -> Option<&StoreIdKey> {
+        let newcomer = self.newcomer.as_ref()?;
+        let is_known = [row.key.fingerprint, row.enrolled].contains(&newcomer.fingerprint());
+        let is_older = newcomer.lifetime().issued_at() < row.key.lifetime.issued_at();
+        (row.newcomer.is_none() && !is_known && !is_older).then_some(newcomer)
+    }
+
     /// The key's version in a row where `next` would be the lowest.
     pub(crate) fn key_version(&self, next: u32) -> u32 {
         self.facts.key_version.map_or(next, |version| version.max(next))
@@ -92,7 +135,7 @@ impl Facts {
     /// Puts into a fresh row what was known of the key.
     pub(crate) fn apply(&self, record: &mut Record, sealer: &Sealer, now: Timestamp) {
         let facts = &self.facts;
-        record.proven = facts.proven;
+        record.proven |= facts.proven;
         record.enrolled = facts.enrolled.unwrap_or(record.enrolled);
         record.last_used_day = facts.last_used_day.or(record.last_used_day);
         record.state = match (facts.standing, facts.refused) {
@@ -107,12 +150,17 @@ impl Facts {
             record.next_attempt_at = None;
         }
         if let Some(newcomer) = &self.newcomer {
-            let sealed = sealer.seal(&record.identity, record.id, Role::Newcomer, NEWCOMER_VERSION, newcomer.jwt());
-            record.newcomer = Some(Newcomer { key: SealedKey::new(newcomer, sealed), refused: None });
-            record.enrolled = newcomer.fingerprint();
-            record.next_attempt_at = Some(record.next_attempt_at.map_or(now, |at| at.min(now)));
+            put_beside(record, newcomer, sealer, now);
         }
     }
+}
+
+/// Puts a key that waits for proof beside the held one, due at once.
+pub(crate) fn put_beside(record: &mut Record, newcomer: &StoreIdKey, sealer: &Sealer, now: Timestamp) {
+    let sealed = sealer.seal(&record.identity, record.id, Role::Newcomer, NEWCOMER_VERSION, newcomer.jwt());
+    record.newcomer = Some(Newcomer { key: SealedKey::new(newcomer, sealed), refused: None });
+    record.enrolled = newcomer.fingerprint();
+    record.next_attempt_at = Some(record.next_attempt_at.map_or(now, |at| at.min(now)));
 }
 
 impl Keeper {

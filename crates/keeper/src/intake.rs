@@ -16,6 +16,9 @@ use crate::config::{AppConfig, UserClaim};
 use crate::error::EnrollError;
 use crate::import::{Facts, ImportRequest};
 use crate::view::{EnrollOutcome, EnrollRequest, Enrolled, KeyView};
+use handed_over::keep_mark;
+
+mod handed_over;
 
 /// A row that many callers write at once is tried this often.
 const ROUNDS_MAX: usize = 8;
@@ -207,20 +210,28 @@ impl Intake<'_> {
             verdict = facts.verdict(verdict, row.is_some());
         }
         let version = |next| checked.facts.as_ref().map_or(next, |facts| facts.key_version(next));
+        let revision = |next| checked.facts.as_ref().map_or(next, |facts| facts.revision(next));
         let answer = |record: &Record, outcome| Enrolled { outcome, fingerprint, view: KeyView::of(record, now) };
         let (record, expected, outcome) = match (verdict, row) {
-            (Enrollment::Known, Some(row)) => return Step::Answer(Ok(answer(&row, EnrollOutcome::Known))),
+            (Enrollment::Known, Some(row)) => match self.known(checked, &row, now) {
+                Some(record) => (record, Expected::of(&row), EnrollOutcome::Known),
+                None => return Step::Answer(Ok(answer(&row, EnrollOutcome::Known))),
+            },
             (Enrollment::New, row) => {
                 let expected = row.as_ref().map_or(Expected::Absent, Expected::of);
-                (self.fresh(checked, Revision::first(now), version(1), now), expected, EnrollOutcome::New)
+                (self.fresh(checked, revision(Revision::first(now)), version(1), now), expected, EnrollOutcome::New)
             }
             (Enrollment::Replace, Some(row)) => {
-                let mut record = self.fresh(checked, row.revision.next(), version(row.key_version + 1), now);
+                let mut record = self.fresh(checked, revision(row.revision.next()), version(row.key_version + 1), now);
                 record.history = row.history.iter().chain(record.history.iter()).collect();
+                keep_mark(checked, &row, &mut record);
                 (record, Expected::of(&row), EnrollOutcome::Replaced)
             }
             (Enrollment::AwaitProof, Some(row)) => {
-                (self.beside(checked, row.clone(), now), Expected::of(&row), EnrollOutcome::Waiting)
+                let mut record = self.beside(checked, row.clone(), now);
+                record.revision = revision(record.revision);
+                keep_mark(checked, &row, &mut record);
+                (record, Expected::of(&row), EnrollOutcome::Waiting)
             }
             (verdict, _) => return Step::Answer(Err(refusal(verdict, checked, now))),
         };

@@ -388,6 +388,9 @@ impl Keeper {
     }
 
     fn live(&self, record: &Record) -> Result<LiveKey, ReadError> {
+        if record.is_handed_over() {
+            self.inner.tools.metrics.handed_over_read(&record.identity.app, self.clock().now());
+        }
         self.check_alive(record)?;
         let now = self.clock().now();
         let sealed = &record.key.sealed;

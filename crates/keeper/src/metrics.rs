@@ -61,6 +61,11 @@ struct AppKindLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AppLabels {
+    app: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PausedLabels {
     app: String,
     reason: &'static str,
@@ -106,6 +111,9 @@ pub(crate) struct Metrics {
     registry: Mutex<Registry>,
     /// Per app: with a successor, without.
     tally: Mutex<BTreeMap<AppName, (u64, u64)>>,
+    /// Per app: when a key that is handed over was asked for.
+    handed_over_read_at: Mutex<BTreeMap<AppName, Timestamp>>,
+    handed_over_reads: Family<AppLabels, Counter>,
     renewals: Family<RenewalLabels, Counter>,
     renewal_duration: Histogram,
     renewal_age: Histogram,
@@ -121,6 +129,7 @@ pub(crate) struct Metrics {
     unproven: Family<AppKindLabels, Gauge>,
     past_deadline: Family<AppKindLabels, Gauge>,
     handed_over: Family<AppKindLabels, Gauge>,
+    handed_over_until: Family<AppKindLabels, Float>,
     due_backlog: Family<AppKindLabels, Gauge>,
     paused: Family<PausedLabels, Gauge>,
     pace: Family<LineLabels, Float>,
@@ -156,6 +165,9 @@ impl Metrics {
             unproven: Family::default(),
             past_deadline: Family::default(),
             handed_over: Family::default(),
+            handed_over_until: Family::default(),
+            handed_over_reads: Family::default(),
+            handed_over_read_at: Mutex::default(),
             due_backlog: Family::default(),
             paused: Family::default(),
             pace: Family::default(),
@@ -190,6 +202,8 @@ impl Metrics {
         );
         registry.register("ticket_requests", "Answers of Entra ID by status and meaning", self.ticket_requests.clone());
         registry.register("events", "Events announced, by type", self.events.clone());
+        let help = "Reads of keys that were handed over to another keeper";
+        registry.register("handed_over_reads", help, self.handed_over_reads.clone());
         let help = "Leases that ended before they were given back";
         registry.register("lease_lost", help, self.leases_lost.clone());
         let help = "Outcomes that came too late and changed nothing";
@@ -205,6 +219,8 @@ impl Metrics {
         registry.register("keys_unproven", "Keys the Store has never renewed", self.unproven.clone());
         registry.register("keys_past_deadline", "Active keys older than the deadline", self.past_deadline.clone());
         registry.register("keys_handed_over", "Keys whose renewals are another keeper's now", self.handed_over.clone());
+        let help = "When the first key expires that was handed over and has not expired yet";
+        registry.register("handed_over_expiry_timestamp_seconds", help, self.handed_over_until.clone());
         registry.register("due_backlog", "Active keys past their moment", self.due_backlog.clone());
         registry.register("app_paused", "1 while the app's keys are not renewed, by reason", self.paused.clone());
         registry.register("upstream_pace", "Renewals per second asked for at most", self.pace.clone());
@@ -250,6 +266,17 @@ impl Metrics {
     pub(crate) fn tally(&self, app: &AppName) -> (u64, u64) {
         let tally = self.tally.lock().expect("no holder of this lock panics");
         tally.get(app).copied().unwrap_or_default()
+    }
+
+    /// A key that is handed over was asked for.
+    pub(crate) fn handed_over_read(&self, app: &AppName, now: Timestamp) {
+        self.handed_over_reads.get_or_create(&AppLabels { app: app.to_string() }).inc();
+        self.handed_over_read_at.lock().expect("no holder of this lock panics").insert(app.clone(), now);
+    }
+
+    /// When that was last so.
+    pub(crate) fn handed_over_read_at(&self, app: &AppName) -> Option<Timestamp> {
+        self.handed_over_read_at.lock().expect("no holder of this lock panics").get(app).copied()
     }
 
     pub(crate) fn renewed(&self, age: std::time::Duration, lag: std::time::Duration) {
@@ -314,6 +341,7 @@ impl Metrics {
     }
 
     fn set_population(&self, stats: &Stats) {
+        self.handed_over_until.clear();
         for app in &stats.apps {
             for (kind, counts) in &app.kinds {
                 let name = app.app.to_string();
@@ -328,6 +356,9 @@ impl Metrics {
                 self.unproven.get_or_create(&labels).set(signed(counts.unproven));
                 self.past_deadline.get_or_create(&labels).set(signed(counts.past_deadline));
                 self.handed_over.get_or_create(&labels).set(signed(counts.handed_over));
+                if let Some(at) = counts.handed_over_until {
+                    self.handed_over_until.get_or_create(&labels).set(seconds(at));
+                }
                 self.due_backlog.get_or_create(&labels).set(signed(counts.due_backlog));
             }
         }

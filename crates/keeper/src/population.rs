@@ -21,6 +21,8 @@ const PAGE: usize = 1000;
 const NO_ROW: KeyId = KeyId::from_bytes([0; 16]);
 /// How long a look at the health waits for the keyring, in the operating system's time.
 const PROBE_MAX: Duration = Duration::from_secs(4);
+/// A key that is handed over is in use for this long after it was read.
+const IN_USE: Duration = Duration::from_secs(60 * 60);
 /// A list looks at this many pages at most before it answers with what it has.
 const PAGES_MAX: usize = 8;
 
@@ -69,6 +71,10 @@ impl Keeper {
         let overdue: Vec<(AppName, Timestamp)> =
             config.apps.iter().map(|app| (app.name.clone(), now - app.policy.deadline)).collect();
         let counts = self.inner.tools.keyring.count(now, &overdue).await?;
+        let expiring_at = |name: &AppName| {
+            let until = counts.iter().filter(|count| count.app == *name).filter_map(|count| count.handed_over_until);
+            until.min().filter(|at| *at <= now + self.inner.apps[name].policy.outage_budget)
+        };
         let apps = self.inner.names.iter().zip(&seen.apps).map(|(name, app)| {
             let kinds = KeyKind::ALL.map(|kind| {
                 let counted = counts.iter().find(|count| count.app == *name && count.kind == kind);
@@ -81,6 +87,7 @@ impl Keeper {
                     due_backlog: count.due_backlog,
                     past_deadline: count.past_deadline,
                     handed_over: count.handed_over,
+                    handed_over_until: count.handed_over_until,
                 });
                 (kind, stats)
             });
@@ -90,6 +97,8 @@ impl Keeper {
                 kinds: kinds.to_vec(),
                 paused: app.paused.clone(),
                 awaiting_operator: app.awaiting_operator,
+                handed_over_read_at: self.inner.tools.metrics.handed_over_read_at(name).filter(|at| *at > now - IN_USE),
+                handed_over_expiring_at: expiring_at(name),
                 renewed,
                 failed,
             }

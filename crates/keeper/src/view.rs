@@ -220,6 +220,10 @@ pub struct AppStats {
     pub paused: Option<Paused>,
     /// Keys that wait for an operator because the daily cap on condemnations was reached.
     pub awaiting_operator: u64,
+    /// When a key that is handed over was last asked for here, if that was within the last hour.
+    pub handed_over_read_at: Option<Timestamp>,
+    /// When the first key that is handed over expires, if that is within the policy's outage budget.
+    pub handed_over_expiring_at: Option<Timestamp>,
     /// Renewals since this process started.
     pub renewed: u64,
     /// Attempts without a successor since this process started.
@@ -245,6 +249,8 @@ pub struct KindStats {
     pub past_deadline: u64,
     /// Handed over to another keeper, and neither active nor lapsed.
     pub handed_over: u64,
+    /// When the first of those expires here that has not yet.
+    pub handed_over_until: Option<Timestamp>,
 }
 
 /// A service ticket for a caller.

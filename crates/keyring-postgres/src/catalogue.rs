@@ -172,7 +172,7 @@ pub const COUNT_AGING: Statement = "-- count::aging
         AND key.next_attempt_at IS DISTINCT FROM 9223372036854775806
     GROUP BY key.app, key.kind";
 
-/// What is handed over to another keeper.
+/// What is handed over to another keeper, and when the first key of it expires that has not yet.
 pub const COUNT_HANDED_OVER: Statement = "-- count::handed_over
     SELECT app, kind, count(*), min(expires_at) FILTER (WHERE expires_at > $3) FROM key
     WHERE bucket BETWEEN $1 AND $2 AND next_attempt_at >> 14 = 9223372036854775806 >> 14

@@ -43,7 +43,7 @@ pub(crate) async fn count(
             (COUNT_LAPSING, parameters),
             (COUNT_OVERDUE, &[&first, &last, &now, &horizon, &apps, &befores]),
             (COUNT_AGING, &[&first, &last, &now, &oldest, &apps, &befores]),
-            (COUNT_HANDED_OVER, &parameters[..2]),
+            (COUNT_HANDED_OVER, parameters),
         ])
         .await?;
     let [population, waiting, lapsing, overdue, aging, handed_over] = &answers;
@@ -67,6 +67,8 @@ pub(crate) async fn count(
     for row in handed_over {
         if let Some(count) = count_of(&mut counts, row)? {
             count.handed_over += number(row, 2)?;
+            let until = row.try_get::<_, Option<i64>>(3)?.map(Timestamp::from_millis);
+            count.handed_over_until = [count.handed_over_until, until].into_iter().flatten().min();
         }
     }
     let mut counts: Vec<Count> = counts.into_values().collect();

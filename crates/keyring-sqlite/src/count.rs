@@ -127,6 +127,8 @@ impl Moment {
         self.each(reader, handed_over, Record::HANDED_OVER.millis(), |seen| {
             let Some(count) = counts.get_mut(&(seen.app, seen.kind)) else { return };
             count.handed_over += 1;
+            let until = seen.expires_at.filter(|at| *at > self.now).map(Timestamp::from_millis);
+            count.handed_over_until = [count.handed_over_until, until].into_iter().flatten().min();
         })
     }
 

@@ -67,6 +67,8 @@ pub struct Count {
     pub past_deadline: u64,
     /// Handed over to another keeper, expired or not: these count as neither active nor lapsed nor past the deadline.
     pub handed_over: u64,
+    /// When the first of those expires that has not yet.
+    pub handed_over_until: Option<Timestamp>,
 }
 
 impl Count {
@@ -83,6 +85,7 @@ impl Count {
             due_backlog: 0,
             past_deadline: 0,
             handed_over: 0,
+            handed_over_until: None,
         }
     }
 
@@ -103,5 +106,7 @@ impl Count {
         self.due_backlog += u64::from(is_active && was_due);
         self.past_deadline += u64::from(is_active && is_old);
         self.handed_over += u64::from(is_handed_over);
+        let until = record.key.lifetime.expires_at().filter(|at| is_handed_over && *at > now);
+        self.handed_over_until = [self.handed_over_until, until].into_iter().flatten().min();
     }
 }

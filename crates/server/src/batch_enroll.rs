@@ -59,6 +59,9 @@ pub(crate) struct EnrolledLine<'a> {
     /// Of the key that was handed in.
     #[schema(value_type = String)]
     pub(crate) fingerprint: Fingerprint,
+    /// True when the key that is held was handed over to another keeper and is not renewed here; else absent.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) handed_over: bool,
 }
 
 /// Enroll many keys.
@@ -108,6 +111,10 @@ impl Job for Enroll {
 pub(crate) fn write_enrolled(answer: &Enrolled, out: &mut Vec<u8>) {
     out.extend_from_slice(enrolled_status(answer.outcome).as_str().as_bytes());
     out.push(b',');
-    let line = EnrolledLine { outcome: answer.outcome.as_str(), fingerprint: answer.fingerprint };
+    let line = EnrolledLine {
+        outcome: answer.outcome.as_str(),
+        fingerprint: answer.fingerprint,
+        handed_over: answer.view.handed_over,
+    };
     answer::write_members(&line, out);
 }

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::response::Response;
 use serde::Deserialize;
 use storekeeper_keeper::{EnrollError, Enrolled, ImportFacts, ImportRequest, Keeper, Standing};
-use storekeeper_keyring::Refused;
+use storekeeper_keyring::{Refused, Revision};
 use storekeeper_model::{Fingerprint, Secret, Timestamp};
 use utoipa::ToSchema;
 
@@ -62,6 +62,12 @@ pub(crate) struct ImportLine<'a> {
     revoked_at: Option<Timestamp>,
     /// The last day on which somebody read it.
     last_used: Option<String>,
+    /// The row's write counter in the keeper that wrote the line.
+    revision: Option<i64>,
+    /// True in the lines of `storekeeper export --handover`: the keeper that wrote the line gives the key up. A row that holds the same key and
+    /// was handed over before the line was written is renewed here again.
+    #[serde(default)]
+    handing_over: bool,
 }
 
 /// Import keys.
@@ -76,7 +82,7 @@ pub(crate) struct ImportLine<'a> {
     responses((status = 200, description = "a line for each line", content_type = "application/x-ndjson", body = EnrolledLine))
 )]
 pub(crate) async fn import(call: Call, body: Body) -> Result<Response, Problem> {
-    call.caller.demand(Scope::Admin)?;
+    call.caller.demand_for_visible(Scope::Admin)?;
     call.query(&[])?;
     let job = Imports { api: call.api.clone(), caller: Arc::clone(&call.caller) };
     batch::answer(&call, body, job)
@@ -98,7 +104,7 @@ impl Job for Imports {
         let line: ImportLine<'_> = body::object(line)?;
         let facts = facts(&line)?;
         let ImportLine { app, user, slot, kind, key, .. } = line;
-        let request = EnrollLine { app, user, slot, kind, key }.request(&self.api, &self.caller)?;
+        let request = EnrollLine { app, user, slot, kind, key }.request(&self.api, &self.caller, Scope::Admin)?;
         let newcomer = line.newcomer.map(Secret::new);
         Ok(ImportRequest { request, facts: ImportFacts { newcomer, ..facts } })
     }
@@ -112,6 +118,8 @@ impl Job for Imports {
     }
 }
 
+const REVISION_MAX: i64 = i64::MAX / 2;
+
 /// What a line tells of its key, but for the newcomer. An unknown state is an error, not a default.
 fn facts(line: &ImportLine<'_>) -> Result<ImportFacts, Problem> {
     let invalid = |what: &str| Problem::new(&code::BODY_INVALID, format!("`{what}` is not as an export tells it"));
@@ -121,6 +129,11 @@ fn facts(line: &ImportLine<'_>) -> Result<ImportFacts, Problem> {
     };
     let fingerprint = |text: &Option<String>, what: &str| {
         text.as_deref().map(|text| text.parse::<Fingerprint>().map_err(|_| invalid(what))).transpose()
+    };
+    // Half of all numbers, so that there is always a next one.
+    let revision = |number| match number {
+        0..=REVISION_MAX => Ok(Revision::from_number(number)),
+        _ => Err(invalid("revision")),
     };
     let refused = match (line.refused_since, line.refusals) {
         (None, None) => None,
@@ -141,5 +154,7 @@ fn facts(line: &ImportLine<'_>) -> Result<ImportFacts, Problem> {
             .map(|text| day::read(text).ok_or_else(|| invalid("last_used")))
             .transpose()?,
         newcomer: None,
+        revision: line.revision.map(revision).transpose()?,
+        handing_over: line.handing_over,
     })
 }

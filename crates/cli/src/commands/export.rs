@@ -12,7 +12,6 @@ use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
 use storekeeper_clock::{Clock as _, SystemClock};
-use storekeeper_model::KeyId;
 
 use crate::commands::passphrase;
 use crate::exit::{CommandError, CommandResult, Exit};
@@ -55,8 +54,9 @@ From SQLite to PostgreSQL, or to another machine:
   storekeeper export --handover | storekeeper import - --server OTHER --token-file FILE
 A table of your own, kept warm: export once, and from then on with the cursor that the last one printed:
   storekeeper export --since c1790000000000 --out changes.ndjson
-A key is marked as handed over only once its line is written (to a file: is on disk), and only if it has not changed
-meanwhile; what has changed is written again. `storekeeper app reclaim APP` takes back what was handed over.";
+Each line says \"handing_over\":true; a keeper that imports it renews the key, also if it had handed it over before. A key is
+marked before its line goes into a pipe, or once its line is on disk, and only if it has not changed meanwhile; what has
+changed is written again. `storekeeper app reclaim APP` takes back what was handed over.";
 
 /// Passes over the population until nothing is left to hand over.
 const PASSES_MAX: usize = 20;
@@ -105,12 +105,13 @@ impl Export {
             _ => None,
         };
         let (mut run, first) = match interrupted {
-            Some((bookmark, out, written)) => (Run::new(keeper, bookmark, out, written), None),
+            Some((bookmark, out, written)) => (Run::new(keeper, bookmark, out, written, false), None),
             None => {
                 // Asked before the file is made: who is refused leaves nothing behind.
                 let first = order.asked(None).page(&keeper).await?;
                 let out = Out::create(self.out.as_deref(), passphrase.as_ref())?;
-                (Run::new(keeper, Bookmark::begin(order, &first), out, Written::default()), Some(first))
+                let bookmark = Bookmark::begin(order, &first);
+                (Run::new(keeper, bookmark, out, Written::default(), self.out.is_none()), Some(first))
             }
         };
         if run.resumed > 0 && format == Format::Table {
@@ -135,15 +136,17 @@ struct Run {
     bookmark: Bookmark,
     written: Written,
     resumed: u64,
-    /// Keys of the pass under way whose line was written and has been overtaken.
+    /// Keys of the pass under way that changed before they could be marked.
     left: u64,
+    /// Nothing that goes into a pipe is ever known to have arrived.
+    is_pipe: bool,
     bar: ProgressBar,
 }
 
 impl Run {
-    fn new(keeper: Remote, bookmark: Bookmark, out: Out, written: Written) -> Self {
+    fn new(keeper: Remote, bookmark: Bookmark, out: Out, written: Written, is_pipe: bool) -> Self {
         let bar = super::progress_bar(bookmark.counted.unwrap_or(0), "exporting keys");
-        Self { out, keeper, resumed: written.lines(), left: 0, bar, bookmark, written }
+        Self { out, keeper, resumed: written.lines(), left: 0, is_pipe, bar, bookmark, written }
     }
 
     /// From its first page, or from its bookmark, to its end.
@@ -191,32 +194,56 @@ impl Run {
         }
     }
 
-    /// Writes a page. Its keys are marked only when their lines are there to stay: whoever goes on after a kill finds those
-    /// that are not marked, and never a mark without a line.
+    /// Writes a page, and marks its keys if they are handed over.
     async fn take(&mut self, page: &Page) -> CommandResult {
-        let mut lines = Vec::with_capacity(page.keys.len());
-        for key in &page.keys {
-            let (line, id) = Line::of(key)?;
-            self.out.line(key.get())?;
-            self.written.add(id, line.fate());
-            lines.push((line, id));
-        }
+        let mut lines = page.keys.iter().map(|key| Line::of(key)).collect::<Result<Vec<_>, _>>()?;
         self.bookmark.counted = page.counted.or(self.bookmark.counted);
+        let hands_over = self.bookmark.order.handover;
+        if hands_over && self.is_pipe {
+            lines = self.mark_before(lines).await?;
+        }
+        for line in &lines {
+            let text = if hands_over { line.handing_over() } else { line.text().into() };
+            self.out.line(&text)?;
+            self.written.add(line.id, line.fate());
+        }
         self.out.leave(&mut self.bookmark)?;
-        if self.bookmark.order.handover {
+        if hands_over {
             self.out.make_durable()?;
-            self.mark(&lines).await?;
+            self.mark_after(&lines).await?;
         }
         self.show(page);
         Ok(())
     }
 
-    async fn mark(&mut self, lines: &[(Line, KeyId)]) -> CommandResult {
-        let open: Vec<&(Line, KeyId)> = lines.iter().filter(|(line, _)| line.fate() == Fate::Active).collect();
-        let asked: Vec<&Line> = open.iter().map(|(line, _)| line).collect();
-        for ((_, id), mark) in open.iter().zip(hand_over(&self.keeper, &asked).await?) {
+    /// Marks keys whose lines go into a pipe, and returns the lines that may go there. What is read from a pipe that broke
+    /// is imported all the same: a line without a mark would have two keepers renew its key. A mark without a line is
+    /// found by the export that is begun again.
+    async fn mark_before<'p>(&mut self, lines: Vec<Line<'p>>) -> Result<Vec<Line<'p>>, CommandError> {
+        let open: Vec<&Line<'p>> = lines.iter().filter(|line| line.fate() == Fate::Active).collect();
+        let mut marks = hand_over(&self.keeper, &open).await?.into_iter();
+        let mut ready = Vec::with_capacity(lines.len());
+        for mut line in lines {
+            let mark = if line.fate() == Fate::Active { marks.next() } else { Some(Mark::Set) };
             match mark {
-                Mark::Set => self.written.turn(*id, Fate::HandedOver),
+                Some(Mark::Set) => {
+                    line.is_marked = true;
+                    ready.push(line);
+                }
+                Some(Mark::Changed) => self.left += 1,
+                Some(Mark::Gone) | None => {}
+            }
+        }
+        Ok(ready)
+    }
+
+    /// Marks keys whose lines are there to stay: the export that resumes after a kill finds those that are not
+    /// marked, and never a mark without a line.
+    async fn mark_after(&mut self, lines: &[Line<'_>]) -> CommandResult {
+        let open: Vec<&Line<'_>> = lines.iter().filter(|line| line.fate() == Fate::Active).collect();
+        for (line, mark) in open.iter().zip(hand_over(&self.keeper, &open).await?) {
+            match mark {
+                Mark::Set => self.written.turn(line.id, Fate::HandedOver),
                 Mark::Changed => self.left += 1,
                 Mark::Gone => {}
             }

@@ -5,7 +5,7 @@ mod plan;
 mod send;
 mod source;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -51,7 +51,8 @@ pub struct Import {
 const AFTER_HELP: &str = "\
 A line is a JSON object: {\"app\":\"mygame\",\"user\":\"player-0001\",\"key\":\"eyJ…\"}, with \"slot\" and \"kind\" where needed and
 whatever else an export tells. A line that cannot be taken is told with its number and why; the others are taken.
-Exit codes: 0 all taken, 6 some lines were not, 5 the keeper went away.";
+A key that this keeper had handed over is renewed here again if the line comes from `export --handover`.
+Exit codes: 0 all taken, 6 some lines were not or hold keys that stay handed over, 5 the keeper went away.";
 
 /// What became of the lines. Each is counted once.
 #[derive(Debug, Default, Serialize)]
@@ -66,6 +67,11 @@ pub(super) struct Tally {
     overtaken: u64,
     /// Of those taken: expired already.
     dead: u64,
+    /// Of those taken: the key that is held was handed over to another keeper, and is not renewed here.
+    handed_over: u64,
+    /// The apps of those.
+    #[serde(skip)]
+    handed_over_apps: BTreeSet<String>,
     /// Why lines were not taken, by code.
     codes: BTreeMap<String, u64>,
 }
@@ -114,15 +120,22 @@ impl Import {
 }
 
 fn ended(tally: &Tally) -> CommandResult {
-    match tally.rejected {
-        0 => Ok(()),
-        rejected => {
-            let codes: Vec<String> =
-                tally.codes.iter().map(|(code, number)| format!("{code} {}", count(*number))).collect();
-            let message = format!("{} not taken: {}", counted(rejected, "line"), codes.join(", "));
-            Err(CommandError::new(Exit::Problems, message))
-        }
+    let mut problems = Vec::new();
+    if tally.rejected > 0 {
+        let codes: Vec<String> =
+            tally.codes.iter().map(|(code, number)| format!("{code} {}", count(*number))).collect();
+        problems.push(format!("{} not taken: {}", counted(tally.rejected, "line"), codes.join(", ")));
     }
+    if tally.handed_over > 0 {
+        let reclaims =
+            tally.handed_over_apps.iter().map(|app| format!("`storekeeper app reclaim {}`", output::safe(app)));
+        problems.push(format!(
+            "{} handed over to another keeper and not renewed here; if no other keeper renews them, {} takes them back",
+            counted(tally.handed_over, "key"),
+            reclaims.collect::<Vec<_>>().join(", ")
+        ));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(CommandError::new(Exit::Problems, problems.join("; "))) }
 }
 
 fn tell(tally: &Tally, format: Format) -> CommandResult {

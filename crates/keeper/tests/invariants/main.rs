@@ -10,6 +10,7 @@ mod durable;
 mod fleet;
 mod fleet_trouble;
 mod guard;
+mod handing_over;
 mod lifetime;
 mod newcomer;
 mod once;

@@ -13,7 +13,7 @@ use crate::support::fleet::Fleet;
 use crate::support::store::Mood;
 use crate::support::{DAY, HOUR, MINUTE, SECOND, World, identity, mygame, player, request};
 
-async fn exported(keeper: &Keeper, query: ExportQuery) -> Vec<ExportedKey> {
+pub(crate) async fn exported(keeper: &Keeper, query: ExportQuery) -> Vec<ExportedKey> {
     let mut keys = Vec::new();
     let mut query = ExportQuery { limit: 7, ..query };
     let mut is_first = true;
@@ -32,11 +32,11 @@ async fn exported(keeper: &Keeper, query: ExportQuery) -> Vec<ExportedKey> {
     }
 }
 
-async fn all(world: &World) -> Vec<ExportedKey> {
+pub(crate) async fn all(world: &World) -> Vec<ExportedKey> {
     exported(&world.keeper, ExportQuery::default()).await
 }
 
-fn mark(key: &ExportedKey) -> HandOver {
+pub(crate) fn mark(key: &ExportedKey) -> HandOver {
     HandOver { identity: key.view.identity.clone(), revision: key.revision }
 }
 
@@ -47,7 +47,7 @@ async fn hand_over_all(world: &World) {
     }
 }
 
-fn import(key: &ExportedKey) -> ImportRequest {
+pub(crate) fn import(key: &ExportedKey) -> ImportRequest {
     let view = &key.view;
     ImportRequest {
         request: storekeeper_keeper::EnrollRequest {
@@ -64,6 +64,8 @@ fn import(key: &ExportedKey) -> ImportRequest {
             revoked_at: key.revoked_at,
             last_used_day: key.last_used_day,
             newcomer: key.newcomer.clone(),
+            revision: Some(key.revision),
+            handing_over: false,
         },
     }
 }

@@ -1,5 +1,7 @@
 //! Pages of an export as the keeper tells them (`docs/reference/http.md`), and the marks that a hand-over sets.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -42,9 +44,19 @@ pub(super) struct Named {
     pub(super) kind: String,
 }
 
+/// A line, and whose key it is.
+pub(super) struct Line<'p> {
+    text: &'p str,
+    members: Members,
+    /// Identifies the key.
+    pub(super) id: KeyId,
+    /// The mark was set since the page was read.
+    pub(super) is_marked: bool,
+}
+
 /// What is looked at of a line.
 #[derive(Deserialize)]
-pub(super) struct Line {
+pub(super) struct Members {
     app: String,
     user: String,
     slot: String,
@@ -75,15 +87,36 @@ impl Asked {
     }
 }
 
-impl Line {
-    /// Looks at a line, and whose key it is.
-    pub(super) fn of(line: &RawValue) -> Result<(Self, KeyId), CommandError> {
+impl<'p> Line<'p> {
+    /// Looks at a line.
+    pub(super) fn of(line: &'p RawValue) -> Result<Self, CommandError> {
         let fail = |what: String| CommandError::new(Exit::Failure, format!("the keeper is of another version: {what}"));
-        let line: Self = serde_json::from_str(line.get()).map_err(|error| fail(error.to_string()))?;
-        let id = line.id().ok_or_else(|| fail(String::from("it tells of a key that nobody can have")))?;
-        Ok((line, id))
+        let text = line.get();
+        let members: Members = serde_json::from_str(text).map_err(|error| fail(error.to_string()))?;
+        let id = members.id().ok_or_else(|| fail(String::from("it has a key under a name that no key can have")))?;
+        Ok(Self { text, members, id, is_marked: false })
     }
 
+    /// As the keeper wrote it.
+    pub(super) fn text(&self) -> &'p str {
+        self.text
+    }
+
+    /// The line with the promise that this keeper gives its key up.
+    pub(super) fn handing_over(&self) -> Cow<'p, str> {
+        match self.text.trim_end().strip_suffix('}') {
+            Some(members) => format!("{members},\"handing_over\":true}}").into(),
+            None => self.text.into(),
+        }
+    }
+
+    /// What became of the key by now.
+    pub(super) fn fate(&self) -> Fate {
+        if self.is_marked && self.members.fate() == Fate::Active { Fate::HandedOver } else { self.members.fate() }
+    }
+}
+
+impl Members {
     /// What tells the key from all others; `None` if no key can have these names.
     pub(super) fn id(&self) -> Option<KeyId> {
         let identity = Identity {
@@ -123,12 +156,12 @@ pub(super) enum Mark {
 }
 
 /// Marks keys as handed over; says of each, in order, what became of that.
-pub(super) async fn hand_over(keeper: &Remote, lines: &[&Line]) -> Result<Vec<Mark>, CommandError> {
+pub(super) async fn hand_over(keeper: &Remote, lines: &[&Line<'_>]) -> Result<Vec<Mark>, CommandError> {
     if lines.is_empty() {
         return Ok(Vec::new());
     }
     let mut body = String::new();
-    for Line { app, user, slot, kind, revision, .. } in lines {
+    for Line { members: Members { app, user, slot, kind, revision, .. }, .. } in lines {
         let line = json!({ "app": app, "user": user, "slot": slot, "kind": kind, "revision": revision });
         body.push_str(&line.to_string());
         body.push('\n');

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use storekeeper_model::KeyId;
 
-use super::page::Line;
+use super::page::Members;
 
 /// What is known of a key whose line was written. Of several lines the last one counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Written {
         let mut reader = BufReader::with_capacity(256 * 1024, lines);
         let mut text = Vec::new();
         while reader.read_until(b'\n', &mut text)? > 0 {
-            let line = text.strip_suffix(b"\n").and_then(|text| serde_json::from_slice::<Line>(text).ok());
+            let line = text.strip_suffix(b"\n").and_then(|text| serde_json::from_slice::<Members>(text).ok());
             let Some((id, fate)) = line.and_then(|line| Some((line.id()?, line.fate()))) else { return Ok(None) };
             written.add(id, if hands_over && fate == Fate::Active { Fate::HandedOver } else { fate });
             text.clear();

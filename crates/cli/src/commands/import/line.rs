@@ -98,6 +98,15 @@ pub(super) fn look(text: &[u8], number: u32, default_app: Option<&str>) -> Resul
     Ok(Seen { id, kind: identity.kind, app: identity.app, lifetime, is_exported: members.enrolled.is_some() })
 }
 
+/// The app that a line names.
+pub(super) fn app_of(text: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct App {
+        app: String,
+    }
+    serde_json::from_slice::<App>(text).ok().map(|line| line.app)
+}
+
 /// The line with an app, where it names none.
 pub(super) fn with_app(text: Vec<u8>, default_app: Option<&str>) -> Vec<u8> {
     let Some(app) = default_app else { return text };

@@ -12,7 +12,7 @@ use crate::output::remark;
 use crate::remote::{Patience, Remote};
 
 use super::Tally;
-use super::line::{Rejected, with_app};
+use super::line::{Rejected, app_of, with_app};
 use super::source::{Entry, Source};
 
 /// How many lines go in one request: one commit of the keeper.
@@ -34,6 +34,8 @@ pub(super) struct Sender<'a> {
 struct Answer {
     line: usize,
     outcome: Option<String>,
+    #[serde(default)]
+    handed_over: bool,
     code: Option<String>,
     act: Option<String>,
     detail: Option<String>,
@@ -72,6 +74,10 @@ impl Sender<'_> {
             for answer in answers {
                 let Some(place) = answer.line.checked_sub(1).filter(|place| *place < group.len()) else { continue };
                 if !answer.may_pass() && !std::mem::replace(&mut answered[place], true) {
+                    if answer.handed_over {
+                        tally.handed_over += 1;
+                        tally.handed_over_apps.extend(app_of(&body[place]));
+                    }
                     self.count(&group[place], answer, tally);
                     self.bar.inc(1);
                 }

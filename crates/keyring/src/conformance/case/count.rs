@@ -36,9 +36,10 @@ pub async fn each_row_counts_as_it_should(keyring: &dyn Keyring) {
     revoked.key.lifetime = expired;
     let mut lapsed_elsewhere = Record { next_attempt_at: Some(Record::HANDED_OVER), ..rows.usual("i") };
     lapsed_elsewhere.key.lifetime = expired;
+    let handed_over = Record { next_attempt_at: Some(Record::HANDED_OVER), ..rows.usual("j") };
     let records = [
         lapsed_elsewhere,
-        Record { next_attempt_at: Some(Record::HANDED_OVER), ..rows.usual("j") },
+        handed_over.clone(),
         Record { next_attempt_at: Some(NOW), ..rows.usual("a") },
         Record { next_attempt_at: Some(NOW - DAY), state: State::Active { refused: Some(refused) }, ..rows.usual("b") },
         lapsed,
@@ -58,6 +59,7 @@ pub async fn each_row_counts_as_it_should(keyring: &dyn Keyring) {
         unproven: 1,
         due_backlog: 1,
         handed_over: 2,
+        handed_over_until: handed_over.key.lifetime.expires_at(),
         ..Count::none(app.clone(), KeyKind::Collections)
     };
     let others = Count { active: 1, ..Count::none(other.clone(), KeyKind::Purchase) };
