@@ -9,6 +9,8 @@ use crate::{Advice, PreparedRequest, RawAnswer, StopReason};
 #[cfg(feature = "transport")]
 mod connections;
 #[cfg(feature = "transport")]
+mod connector;
+#[cfg(feature = "transport")]
 pub mod http;
 
 /// Sends a prepared request and brings back the answer, whatever its status.

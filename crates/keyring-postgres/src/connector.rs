@@ -61,7 +61,7 @@ impl Connector {
             },
             None => None,
         };
-        let mut told = None;
+        let mut failure = None;
         for (place, host) in self.hosts.in_turn() {
             let mut host = host.clone();
             if let Some(password) = &password {
@@ -72,23 +72,29 @@ impl Connector {
                     self.hosts.was_good(place, &config);
                     return Ok(connected);
                 }
-                Err(error) => told = Some(more_telling(told, error)),
+                Err(error) => {
+                    self.hosts.failed(place);
+                    failure = Some(more_telling(failure, error));
+                }
             }
         }
-        Err(told.expect("there is a host in every list"))
+        Err(failure.expect("there is a host in every list"))
     }
 
     /// Connects to the first of these addresses that is good, and says to which. They share the time of one host.
     async fn first(&self, addresses: Vec<Config>) -> Result<(Connected, Config), Error> {
         let patience = self.patience / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-        let mut told = None;
+        let mut failure = None;
         for config in addresses {
             match in_time(patience, self.one(&config)).await {
                 Ok(connected) => return Ok((connected, config)),
-                Err(error) => told = Some(more_telling(told, error)),
+                Err(error) => {
+                    self.hosts.address_failed(&config);
+                    failure = Some(more_telling(failure, error));
+                }
             }
         }
-        Err(told.expect("each host is tried at one address at least"))
+        Err(failure.expect("each host is tried at one address at least"))
     }
 
     /// The same host once for each address that its name stands for. Where it has none the driver says so.
@@ -101,7 +107,7 @@ impl Connector {
         if found.is_empty() {
             return vec![host.clone()];
         }
-        self.hosts.put_good_first(&mut found);
+        self.hosts.sort(&mut found);
         let at = |address| {
             let mut config = host.clone();
             config.hostaddr(address);

@@ -210,6 +210,9 @@ impl Database {
         if fault.is_read_only() {
             self.hosts.forget();
         }
+        if is_silent {
+            self.hosts.fell_silent();
+        }
         if fault.is_read_only() || is_silent {
             self.pool.retain(|_, _| false);
         }

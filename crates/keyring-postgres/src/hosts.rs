@@ -1,23 +1,34 @@
 //! `Hosts`: the hosts that a URL names, each with a configuration of its own, and which of them to try first.
 
 use std::net::IpAddr;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
+use storekeeper_addresses::AddressOrder;
 use tokio_postgres::config::{Config, Host, LoadBalanceHosts};
 
-/// One host or several, of which the one that was good last comes first: it is likely to be good still, and those before
-/// it in the list are not.
+/// One host or several, of which the one that was good last comes first, and those that failed come last for some minutes.
 #[derive(Debug)]
 pub(crate) struct Hosts {
     each: Vec<Config>,
-    good: AtomicUsize,
-    /// Of the addresses that a name stands for, the one that was good last.
-    address: Mutex<Option<IpAddr>>,
+    began: Instant,
+    order: Mutex<Order>,
+}
+
+/// What is known of the hosts.
+#[derive(Debug, Default)]
+struct Order {
+    /// By their places in the list.
+    places: AddressOrder<usize>,
+    /// The addresses that their names stand for.
+    addresses: AddressOrder<IpAddr>,
+    /// Where the last connection was made.
+    last: Option<(usize, Option<IpAddr>)>,
 }
 
 impl Hosts {
     /// Takes a list apart. One that the driver refuses, because ports or addresses are too few, is left to it.
+    #[expect(clippy::disallowed_methods, reason = "how long a host is tried last goes by the operating system's time")]
     pub(crate) fn of(config: &Config) -> Self {
         let (hosts, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
         let count = hosts.len().max(addresses.len());
@@ -25,7 +36,7 @@ impl Hosts {
         let is_whole =
             count > 0 && fits(hosts.len()) && fits(addresses.len()) && (ports.len() == 1 || fits(ports.len()));
         let each = if is_whole { (0..count).map(|place| one(config, place)).collect() } else { vec![config.clone()] };
-        Self { each, good: AtomicUsize::new(0), address: Mutex::default() }
+        Self { each, began: Instant::now(), order: Mutex::default() }
     }
 
     /// How many there are.
@@ -35,37 +46,69 @@ impl Hosts {
 
     /// All of them with their places in the list, in the order in which to try them.
     pub(crate) fn in_turn(&self) -> impl Iterator<Item = (usize, &Config)> {
-        let (count, first) = (self.each.len(), self.first());
-        (first..first + count).map(move |place| (place % count, &self.each[place % count]))
+        let (count, elapsed) = (self.each.len(), self.elapsed());
+        let mut places: Vec<usize> = (0..count).collect();
+        if self.each[0].get_load_balance_hosts() == LoadBalanceHosts::Random {
+            places.rotate_left(any(count));
+            self.order().places.sort_failed_last(&mut places, elapsed);
+        } else {
+            self.order().places.sort(&mut places, elapsed);
+        }
+        places.into_iter().map(|place| (place, &self.each[place]))
     }
 
-    /// The addresses that a name stands for, in the order in which to try them.
-    pub(crate) fn put_good_first(&self, addresses: &mut [IpAddr]) {
-        let good = *self.address.lock().expect(UNPOISONED);
-        addresses.sort_by_key(|address| Some(*address) != good);
+    /// Puts the addresses that a name stands for into the order in which to try them.
+    pub(crate) fn sort(&self, addresses: &mut [IpAddr]) {
+        self.order().addresses.sort(addresses, self.elapsed());
     }
 
     /// A connection to this one was made, at the address in its configuration if it has several.
     pub(crate) fn was_good(&self, place: usize, config: &Config) {
-        self.good.store(place, Ordering::Relaxed);
-        *self.address.lock().expect(UNPOISONED) = config.get_hostaddrs().first().copied();
+        let (elapsed, address) = (self.elapsed(), config.get_hostaddrs().first().copied());
+        let mut order = self.order();
+        order.places.answered(&place, elapsed);
+        if let Some(address) = address {
+            order.addresses.answered(&address, elapsed);
+        }
+        order.last = Some((place, address));
+    }
+
+    /// No connection to this one could be made.
+    pub(crate) fn failed(&self, place: usize) {
+        self.order().places.failed(&place, self.elapsed());
+    }
+
+    /// No connection could be made at the address in this configuration, if it has one.
+    pub(crate) fn address_failed(&self, config: &Config) {
+        if let Some(address) = config.get_hostaddrs().first() {
+            self.order().addresses.failed(address, self.elapsed());
+        }
+    }
+
+    /// A connection that was good does not answer any more, and no other one was answered meanwhile.
+    pub(crate) fn fell_silent(&self) {
+        let elapsed = self.elapsed();
+        let mut order = self.order();
+        let Some((place, address)) = order.last.take() else { return };
+        order.places.failed(&place, elapsed);
+        if let Some(address) = address {
+            order.addresses.failed(&address, elapsed);
+        }
     }
 
     /// The one that was good is not any more: the list is gone through from its beginning.
     pub(crate) fn forget(&self) {
-        self.good.store(0, Ordering::Relaxed);
-        self.address.lock().expect(UNPOISONED).take();
+        *self.order() = Order::default();
     }
 
-    fn first(&self) -> usize {
-        match self.each[0].get_load_balance_hosts() {
-            LoadBalanceHosts::Random => any(self.each.len()),
-            _ => self.good.load(Ordering::Relaxed),
-        }
+    fn order(&self) -> MutexGuard<'_, Order> {
+        self.order.lock().expect("nothing panics while it holds the lock")
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.began.elapsed()
     }
 }
-
-const UNPOISONED: &str = "nothing panics while it holds the lock";
 
 fn any(count: usize) -> usize {
     use std::hash::{BuildHasher as _, Hasher as _};
@@ -171,19 +214,39 @@ mod tests {
     }
 
     #[test]
-    fn the_one_that_was_good_last_comes_first() {
+    fn a_good_host_comes_first_and_a_failed_one_last() {
         let hosts = hosts("host=one,two,three");
         let order = || hosts.in_turn().map(|(place, _)| place).collect::<Vec<_>>();
         assert_eq!(order(), [0, 1, 2]);
         let [first, second] = ["127.0.0.1", "127.0.0.2"].map(|address| address.parse::<IpAddr>().unwrap());
+        hosts.failed(0);
         hosts.was_good(1, Config::new().hostaddr(second));
         assert_eq!(order(), [1, 2, 0]);
-        let mut addresses = [first, second];
-        hosts.put_good_first(&mut addresses);
-        assert_eq!(addresses, [second, first]);
+        let sorted = || {
+            let mut addresses = [first, second];
+            hosts.sort(&mut addresses);
+            addresses
+        };
+        assert_eq!(sorted(), [second, first]);
+        hosts.fell_silent();
+        assert_eq!((order(), sorted()), (vec![2, 0, 1], [first, second]));
+        hosts.address_failed(Config::new().hostaddr(first));
+        assert_eq!(sorted(), [second, first], "the older failure first");
         hosts.forget();
-        assert_eq!(order(), [0, 1, 2]);
-        hosts.put_good_first(&mut addresses);
-        assert_eq!(addresses, [second, first], "as they were given");
+        assert_eq!((order(), sorted()), (vec![0, 1, 2], [first, second]));
+    }
+
+    #[test]
+    fn hosts_that_share_the_load_are_tried_in_any_order_but_for_those_that_failed() {
+        let hosts = hosts("host=one,two,three load_balance_hosts=random");
+        hosts.failed(0);
+        hosts.was_good(1, &Config::new());
+        let mut firsts = [0; 3];
+        for _ in 0..200 {
+            let order: Vec<usize> = hosts.in_turn().map(|(place, _)| place).collect();
+            firsts[order[0]] += 1;
+            assert_eq!(order[2], 0);
+        }
+        assert!(firsts[1] > 0 && firsts[2] > 0, "{firsts:?}");
     }
 }

@@ -4,10 +4,10 @@
 //! request and reading its answer, and an exchange that is given up closes its connection.
 #![expect(clippy::disallowed_methods, reason = "how long a socket may be idle goes by the operating system's time")]
 
-use std::error::Error;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -18,20 +18,20 @@ use http::{Request, Response, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
+use storekeeper_addresses::AddressOrder;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tower_service::Service as _;
 
-use super::http::Resolver;
+use super::connector::{ConnectError, Connector, Watcher};
 
 /// Connects to hosts and keeps what is still good afterwards.
 #[derive(Debug)]
 pub(super) struct Connections {
-    connector: HttpsConnector<HttpConnector<Resolver>>,
+    connector: Connector,
     limits: Limits,
+    began: Instant,
     kept: Arc<Mutex<Kept>>,
 }
 
@@ -45,17 +45,14 @@ pub(super) struct Limits {
     pub(super) buffer_bytes_max: usize,
 }
 
-/// A connection that could not be made.
-pub(super) type ConnectError = Box<dyn Error + Send + Sync>;
-
 impl Connections {
-    pub(super) fn new(connector: HttpsConnector<HttpConnector<Resolver>>, limits: Limits) -> Self {
-        Self { connector, limits, kept: Arc::default() }
+    pub(super) fn new(connector: Connector, limits: Limits) -> Self {
+        Self { connector, limits, began: Instant::now(), kept: Arc::default() }
     }
 
     /// One to this URL's host that was used before and is still open.
     pub(super) fn take(&self, url: &Uri) -> Option<Box<Connection>> {
-        let mut kept = self.kept.lock().expect(UNPOISONED);
+        let mut kept = self.kept();
         let hosts = &mut kept.hosts;
         let host = hosts.iter_mut().find(|host| host.is_of(url))?;
         loop {
@@ -66,22 +63,52 @@ impl Connections {
         }
     }
 
-    /// A new one, in memory of its own: it is large, and goes from hand to hand.
-    pub(super) async fn connect(&self, url: &Uri) -> Result<Box<Connection>, ConnectError> {
-        let stream = self.connector.clone().call(url.clone()).await?;
+    /// A new one, in memory of its own: it is large, and goes from hand to hand. The whole exchange has this limit.
+    pub(super) async fn connect(&self, url: &Uri, limit: Duration) -> Result<Box<Connection>, ConnectError> {
+        let mut addresses = self.connector.addresses(url).await?;
+        self.kept().order.sort(&mut addresses, self.elapsed());
+        let has_others = addresses.len() > 1;
+        let (stream, address) = self.connector.first(url, &addresses, limit, self).await?;
         let mut http = http1::Builder::new();
         http.max_buf_size(self.limits.buffer_bytes_max);
         let (sender, driver) = http.handshake(stream).await?;
-        Ok(Box::new(Connection { sender, driver, has_ended: false }))
+        let peer = Peer { address, has_others };
+        Ok(Box::new(Connection { sender, driver, peer, has_ended: false }))
+    }
+
+    /// A request that was sent at `since` was not answered, or not to its end. Unless another one was answered meanwhile,
+    /// the address is tried last from now on, and its idle connections are closed.
+    pub(super) fn not_answered(&self, url: &Uri, peer: Peer, since: Duration) {
+        let elapsed = self.elapsed();
+        let mut kept = self.kept();
+        if kept.order.has_answered_since(&peer.address, since) {
+            return;
+        }
+        let is_news = kept.order.failed(&peer.address, elapsed);
+        for host in &mut kept.hosts {
+            host.idle.retain(|(connection, _)| connection.peer.address != peer.address);
+        }
+        drop(kept);
+        if is_news {
+            report(url, peer.address, peer.has_others, "a request was not answered");
+        }
+    }
+
+    /// The time since these connections began to be made.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// Takes one back whose answer was read to its end, unless it is at its end too or there are enough.
     pub(super) fn keep(&self, url: &Uri, mut connection: Box<Connection>) {
         let (Some(scheme), Some(authority)) = (url.scheme(), url.authority()) else { return };
-        if !connection.is_open() || !connection.sender.is_ready() {
+        let elapsed = self.elapsed();
+        let is_usable = connection.is_open() && connection.sender.is_ready();
+        let mut kept = self.kept();
+        kept.order.answered(&connection.peer.address, elapsed);
+        if !is_usable {
             return;
         }
-        let mut kept = self.kept.lock().expect(UNPOISONED);
         if !kept.hosts.iter().any(|host| host.is_of(url)) {
             let (scheme, authority) = (scheme.clone(), authority.clone());
             kept.hosts.push(Host { scheme, authority, idle: Vec::new() });
@@ -94,11 +121,44 @@ impl Connections {
             tokio::spawn(sweep(Arc::downgrade(&self.kept), self.limits.idle_limit));
         }
     }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().expect(UNPOISONED)
+    }
+}
+
+impl Watcher for Connections {
+    fn failed(&self, url: &Uri, address: SocketAddr, has_others: bool, why: &str) {
+        let elapsed = self.elapsed();
+        if self.kept().order.failed(&address, elapsed) {
+            report(url, address, has_others, why);
+        }
+    }
+}
+
+/// Where a host has no other address, the failed request is report enough.
+fn report(url: &Uri, address: SocketAddr, has_others: bool, why: &str) {
+    let host = url.host().unwrap_or_default();
+    if has_others {
+        tracing::warn!(host, %address, why, "an address failed; the host's other addresses are tried first for 5 minutes");
+    } else {
+        tracing::debug!(host, %address, why, "the only address of a host failed");
+    }
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer {
+    address: SocketAddr,
+    /// Whether the host had other addresses to choose from.
+    has_others: bool,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
     hosts: Vec<Host>,
+    /// Which of a host's addresses to try first.
+    order: AddressOrder<SocketAddr>,
     /// Whether a task closes what is idle for too long.
     is_swept: bool,
 }
@@ -137,6 +197,7 @@ async fn sweep(kept: Weak<Mutex<Kept>>, idle_limit: Duration) {
 pub(super) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     driver: http1::Connection<MaybeHttpsStream<TokioIo<TcpStream>>, Full<Bytes>>,
+    peer: Peer,
     has_ended: bool,
 }
 
@@ -149,6 +210,11 @@ pub(super) enum Failure {
 }
 
 impl Connection {
+    /// Its other end.
+    pub(super) fn peer(&self) -> Peer {
+        self.peer
+    }
+
     /// Sends a request and does `read` with the answer, while the connection is driven.
     pub(super) async fn exchange<T, F: Future<Output = T>>(
         &mut self,

@@ -2,10 +2,7 @@
 
 use std::error::Error;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -13,17 +10,15 @@ use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
-use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::Name;
 use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls_platform_verifier::Verifier;
 
-use super::connections::{Connections, Failure, Limits};
-use crate::endpoint::{is_localhost, is_safe};
+use super::connections::{Connections, Failure, Limits, Peer};
+use super::connector::{Connector, ResolveError};
+use crate::endpoint::is_safe;
 use crate::scrub::scrubbed_line;
 use crate::{PreparedRequest, RawAnswer, Transport, TransportError};
 
@@ -50,7 +45,7 @@ pub struct HttpOptions {
 }
 
 impl Default for HttpOptions {
-    /// 5 s to connect; up to 256 idle connections per host, each for a minute; the platform's certificates only.
+    /// 5 s for each address to connect; up to 256 idle connections per host, each for a minute; the platform's certificates only.
     fn default() -> Self {
         Self {
             connect_limit: Duration::from_secs(5),
@@ -62,7 +57,8 @@ impl Default for HttpOptions {
 }
 
 impl HttpOptions {
-    /// How long a TCP connection may take to come about. TLS counts towards the limit of the exchange.
+    /// How long one address of a host may take until a connection is ready, TLS included. Several addresses, or an
+    /// exchange with a short limit, shorten it, so that the next address still has time.
     #[must_use]
     pub fn connect_limit(self, connect_limit: Duration) -> Self {
         Self { connect_limit, ..self }
@@ -117,13 +113,10 @@ impl HttpTransport {
 
     /// Uses the caller's TLS configuration as it stands; the options' extra CA is not looked at.
     pub fn with_tls(config: ClientConfig, options: HttpOptions) -> Self {
-        let mut tcp = HttpConnector::new_with_resolver(Resolver);
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(options.connect_limit));
-        tcp.set_keepalive(Some(Duration::from_secs(30)));
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().wrap_connector(tcp);
+        Self::with_connector(Connector::new(config, options.connect_limit), &options)
+    }
+
+    pub(super) fn with_connector(connector: Connector, options: &HttpOptions) -> Self {
         let limits = Limits {
             idle_max: options.idle_connections_max,
             idle_limit: options.idle_limit,
@@ -132,28 +125,50 @@ impl HttpTransport {
         Self { connections: Arc::new(Connections::new(connector, limits)) }
     }
 
-    async fn exchange(&self, request: PreparedRequest) -> Result<RawAnswer, TransportError> {
-        let url = request.url.clone();
+    /// `sent` is where the request went, and when: what has to be known when the time is up.
+    async fn exchange(
+        &self,
+        request: PreparedRequest,
+        url: &Uri,
+        limit: Duration,
+        sent: &mut Option<(Peer, Duration)>,
+    ) -> Result<RawAnswer, TransportError> {
         let mut outgoing = outgoing(request)?;
         loop {
-            let kept = self.connections.take(&url);
+            let kept = self.connections.take(url);
             let was_used = kept.is_some();
             let mut connection = match kept {
                 Some(connection) => connection,
                 // Seldom, and much larger than the rest of an exchange: in memory of its own.
-                None => Box::pin(self.connections.connect(&url)).await.map_err(|error| classify(&*error, true))?,
+                None => {
+                    let connecting = Box::pin(self.connections.connect(url, limit));
+                    connecting.await.map_err(|error| classify(&*error, true))?
+                }
             };
-            match connection.exchange(outgoing, read).await {
+            let (peer, since) = (connection.peer(), self.connections.elapsed());
+            *sent = Some((peer, since));
+            let answer = connection.exchange(outgoing, read).await;
+            *sent = None;
+            match answer {
                 Ok(answer) => {
                     if answer.is_ok() {
-                        self.connections.keep(&url, connection);
+                        self.connections.keep(url, connection);
                     }
                     return answer;
                 }
                 // The other side had ended it while nobody used it, and has seen nothing of this request.
                 Err(Failure::NotSent(unsent)) if was_used => outgoing = *unsent,
-                Err(Failure::NotSent(_)) => return Err(closed()),
-                Err(Failure::Broken(error)) => return Err(classify(&error, false)),
+                Err(failure) => {
+                    // A connection that was idle may end for reasons of its own; one that was made for this request says
+                    // something about its address.
+                    if !was_used {
+                        self.connections.not_answered(url, peer, since);
+                    }
+                    return Err(match failure {
+                        Failure::NotSent(_) => closed(),
+                        Failure::Broken(error) => classify(&error, false),
+                    });
+                }
             }
         }
     }
@@ -191,9 +206,16 @@ impl Transport for HttpTransport {
             if !is_safe(&request.url) {
                 return Err(TransportError::Insecure);
             }
+            let url = request.url.clone();
+            let mut sent = None;
             #[expect(clippy::disallowed_methods, reason = "a guard on a slow socket uses the operating system's time")]
-            let answer = tokio::time::timeout(limit, self.exchange(request)).await;
-            answer.unwrap_or(Err(TransportError::TimedOut))
+            let answer = tokio::time::timeout(limit, self.exchange(request, &url, limit, &mut sent)).await;
+            answer.unwrap_or_else(|_| {
+                if let Some((peer, since)) = sent {
+                    self.connections.not_answered(&url, peer, since);
+                }
+                Err(TransportError::TimedOut)
+            })
         })
     }
 }
@@ -250,7 +272,7 @@ fn classify(error: &(dyn Error + 'static), is_connect: bool) -> TransportError {
 
 /// The error and everything beneath it, outermost first. An [`io::Error`] hides what it wraps from `source`, which is
 /// where TLS errors are.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
+pub(super) fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
     let mut found = vec![error];
     let mut current = error;
     while found.len() < 16 {
@@ -264,36 +286,6 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)
         current = beneath;
     }
     found
-}
-
-/// Resolves names, but never asks the network for `localhost`: plain http is allowed to it, so it has to be this machine.
-#[derive(Debug, Clone)]
-pub(super) struct Resolver;
-
-#[derive(Debug, thiserror::Error)]
-#[error("no address")]
-pub(super) struct ResolveError(#[source] io::Error);
-
-impl tower_service::Service<Name> for Resolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = ResolveError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ResolveError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ResolveError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        Box::pin(async move {
-            let addresses: Vec<SocketAddr> = if is_localhost(name.as_str()) {
-                let own = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-                own.map(|address| SocketAddr::new(address, 0)).to_vec()
-            } else {
-                tokio::net::lookup_host((name.as_str(), 0)).await.map_err(ResolveError)?.collect()
-            };
-            Ok(addresses.into_iter())
-        })
-    }
 }
 
 #[cfg(test)]
