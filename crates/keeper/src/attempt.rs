@@ -64,11 +64,14 @@ impl Attempts {
                     code: "unsealable",
                     correlation_id: None,
                     store_date: None,
+                    took: None,
                 };
             }
         };
+        let began = self.clock.elapsed();
         let answer = self.exchange(&key, &ticket).await;
-        self.finish(record, subject, answer)
+        let took = self.clock.elapsed().saturating_sub(began);
+        Finished { took: Some(took), ..self.finish(record, subject, answer) }
     }
 
     async fn exchange(&self, key: &StoreIdKey, ticket: &ServiceTicket) -> RenewalAnswer {
@@ -123,6 +126,7 @@ impl Attempts {
             code,
             correlation_id: answer.correlation.correlation_id,
             store_date: answer.store_date,
+            took: None,
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod app;
 mod event;
+mod latency;
 mod leases;
 mod line;
 mod observation;
@@ -39,7 +40,8 @@ pub use event::{
     Action, Announcement, Answer, AppIndex, Asked, Call, Event, Finished, KeyEvent, Order, Saving, Silence, Subject,
     TicketFault, TicketIndex, Waiter,
 };
-pub use observation::{AppObservation, LineObservation, Observation};
+pub use latency::LatencyObservation;
+pub use observation::{AppObservation, LineObservation, Observation, TicketObservation};
 pub use scan::TICK;
 
 /// At most this many refused keys of one ticket wait for a fresh one; past that nothing new is tried with it.
@@ -64,11 +66,14 @@ struct Attempt {
     verdict: Option<Asked>,
     /// The row is left due, for whoever has a better clock; this keeper alone waits until then.
     waits_until: Option<Timestamp>,
+    /// The row's lease was lost since the attempt began: another keeper may have renewed the key, and then a refusal says
+    /// nothing about it.
+    lost_lease: bool,
 }
 
 impl Attempt {
     fn new(app: AppIndex, cause: Cause) -> Self {
-        Self { app, cause, refused_at: None, waiters: Vec::new(), verdict: None, waits_until: None }
+        Self { app, cause, refused_at: None, waiters: Vec::new(), verdict: None, waits_until: None, lost_lease: false }
     }
 }
 

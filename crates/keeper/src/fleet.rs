@@ -42,8 +42,9 @@ impl Default for LeaseTimes {
 }
 
 impl LeaseTimes {
-    /// The longest an attempt may take, so that two beats may be late before attempts have to wait.
-    pub fn attempt_max(&self) -> Duration {
+    /// How much longer a lease has to be ours for an attempt to be sent under it: two beats may be late before attempts have
+    /// to wait. An attempt that takes longer goes on while beats are answered.
+    pub fn sending_margin(&self) -> Duration {
         let spent = self.margin + self.beat_pause * 5 / 2;
         self.time_to_live.saturating_sub(spent).max(Duration::from_millis(1))
     }
@@ -99,12 +100,15 @@ pub struct Share {
     pub starting: Arc<Buckets>,
     /// What was begun here may be ended; these hold those.
     pub held: Arc<Buckets>,
+    /// Lost since the last share, though they may be held again: another keeper may have renewed what was begun here.
+    pub lost: Arc<Buckets>,
 }
 
 impl Share {
     /// Nothing.
     pub fn nothing() -> Self {
-        Self { starting: Arc::new(Buckets::none()), held: Arc::new(Buckets::none()) }
+        let none = Arc::new(Buckets::none());
+        Self { starting: Arc::clone(&none), held: Arc::clone(&none), lost: none }
     }
 
     /// Which part of all.
@@ -156,6 +160,8 @@ pub(crate) struct Fleet {
     is_leaving: bool,
     is_gone: bool,
     lost: u64,
+    /// What was lost and the engine does not know of.
+    untold: Buckets,
 }
 
 impl Fleet {
@@ -182,6 +188,7 @@ impl Fleet {
             is_leaving: false,
             is_gone: false,
             lost: 0,
+            untold: Buckets::none(),
         }
     }
 
@@ -261,6 +268,7 @@ impl Fleet {
             return;
         }
         self.lost += lost.len() as u64;
+        self.untold.extend(lost.iter());
         self.held.retain(|bucket, _| !lost.contains(*bucket));
         self.leaving = self.leaving.without(lost);
         self.idle = self.idle.without(lost);
@@ -375,7 +383,8 @@ impl Fleet {
         self.telling = Some(self.leaving.clone());
         let held: Buckets = self.held.keys().copied().collect();
         let starting = held.without(&self.leaving);
-        actions.push(FleetAction::Tell(Share { starting: Arc::new(starting), held: Arc::new(held) }));
+        let lost = Arc::new(std::mem::replace(&mut self.untold, Buckets::none()));
+        actions.push(FleetAction::Tell(Share { starting: Arc::new(starting), held: Arc::new(held), lost }));
     }
 
     /// Removes the row of a node that is long dead and has nothing; or our own when we have given everything back.

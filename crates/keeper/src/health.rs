@@ -1,9 +1,11 @@
 //! `Health`: what an operator has to look at, decided in one place. `status`, `/readyz`, the metrics and the alerts read the
 //! same value, so that none of them is content while another is not.
 
+use std::time::Duration;
+
 use storekeeper_model::AppName;
 
-use crate::engine::{AppObservation, Observation};
+use crate::engine::{AppObservation, Observation, TicketObservation};
 use crate::keyring_state::KeyringState;
 use crate::view::{AppStats, SignedSpan, Stats};
 
@@ -21,8 +23,14 @@ pub enum ConditionCode {
     ClockSkewed,
     /// Every keeper of the fleet drains.
     FleetDraining,
+    /// The Store is not asked for renewals for a while, because it did not answer.
+    StoreUnreachable,
+    /// The Store or Entra ID takes long to answer, or some requests are not answered in time.
+    StoreSlow,
     /// The app's keys are not renewed.
     AppPaused,
+    /// The app's last request for a ticket failed.
+    TicketMissing,
     /// Keys expired before they could be renewed.
     KeysLapsed,
     /// Active keys are older than the policy's deadline.
@@ -47,7 +55,10 @@ impl ConditionCode {
         Self::KeyringWritesFail,
         Self::ClockSkewed,
         Self::FleetDraining,
+        Self::StoreUnreachable,
+        Self::StoreSlow,
         Self::AppPaused,
+        Self::TicketMissing,
         Self::KeysLapsed,
         Self::KeysPastDeadline,
         Self::CondemnationsAwaitOperator,
@@ -65,7 +76,10 @@ impl ConditionCode {
             Self::KeyringWritesFail => "keyring_writes_fail",
             Self::ClockSkewed => "clock_skewed",
             Self::FleetDraining => "fleet_draining",
+            Self::StoreUnreachable => "store_unreachable",
+            Self::StoreSlow => "store_slow",
             Self::AppPaused => "app_paused",
+            Self::TicketMissing => "ticket_missing",
             Self::KeysLapsed => "keys_lapsed",
             Self::KeysPastDeadline => "keys_past_deadline",
             Self::CondemnationsAwaitOperator => "condemnations_await_operator",
@@ -139,7 +153,15 @@ type Check = fn(&Facts<'_>) -> Option<Condition>;
 type AppCheck = fn(&AppObservation, Option<&AppStats>) -> Option<Condition>;
 
 /// In the order in which an operator should look at them.
-const CHECKS: &[Check] = &[task_stalled, keyring_reads_fail, keyring_writes_fail, clock_skewed, fleet_draining];
+const CHECKS: &[Check] = &[
+    task_stalled,
+    keyring_reads_fail,
+    keyring_writes_fail,
+    clock_skewed,
+    fleet_draining,
+    store_unreachable,
+    store_slow,
+];
 const APP_CHECKS: &[AppCheck] = &[
     app_paused,
     keys_lapsed,
@@ -155,6 +177,7 @@ impl Health {
         let mut conditions: Vec<Condition> = CHECKS.iter().filter_map(|check| check(facts)).collect();
         for app in &facts.seen.apps {
             let stats = facts.stats.and_then(|stats| stats.apps.iter().find(|stats| stats.app == app.name));
+            conditions.extend(ticket_missing(app, facts.seen));
             conditions.extend(APP_CHECKS.iter().filter_map(|check| check(app, stats)));
         }
         conditions.extend_from_slice(facts.surroundings);
@@ -204,6 +227,51 @@ fn fleet_draining(facts: &Facts<'_>) -> Option<Condition> {
     facts.renewing_nodes.filter(|count| *count == 0)?;
     let detail = "every keeper of the fleet drains, and no key is renewed: `storekeeper node undrain NODE` or the restart of a keeper ends it";
     Some(Condition::of_keeper(ConditionCode::FleetDraining, detail))
+}
+
+fn store_unreachable(facts: &Facts<'_>) -> Option<Condition> {
+    let cut_off = facts.seen.lines.iter().filter(|line| line.breaker != "closed");
+    let hosts = listed(cut_off.map(|line| line.kind.host().to_owned()))?;
+    let detail = format!(
+        "{hosts} did not answer several requests in a row: renewals wait, and one attempt at a time finds out whether it works again"
+    );
+    Some(Condition::of_keeper(ConditionCode::StoreUnreachable, detail))
+}
+
+/// Half of the requests take this long, or one in four is not answered in time: renewals are in danger.
+fn store_slow(facts: &Facts<'_>) -> Option<Condition> {
+    let lines = facts.seen.lines.iter().map(|line| (line.kind.host(), line.latency));
+    let tickets = facts.seen.tickets.iter().map(|ticket| ("Entra ID", ticket.latency));
+    let slow = lines.chain(tickets).filter_map(|(host, latency)| {
+        let (timed_out, requests) = (latency.timed_out, latency.requests);
+        let (median, is_losing) = (latency.median?, timed_out > 0 && timed_out * 4 >= requests);
+        let seconds = median.as_secs_f64();
+        (median >= SLOW || is_losing).then(|| {
+            format!(
+                "{host} takes {seconds:.1} s, and {timed_out} of its last {requests} requests were not answered in time"
+            )
+        })
+    });
+    let detail = format!("{}: renewals go on, more slowly", listed(slow)?);
+    Some(Condition::of_keeper(ConditionCode::StoreSlow, detail))
+}
+
+/// The Store and Entra answer within a second; an attempt is given up after thirty.
+const SLOW: Duration = Duration::from_secs(5);
+
+fn ticket_missing(app: &AppObservation, seen: &Observation) -> Option<Condition> {
+    let of_app = |ticket: &&TicketObservation| ticket.apps.contains(&app.name);
+    let (code, why, since) = seen.tickets.iter().filter(of_app).find_map(|ticket| ticket.fault.as_ref())?;
+    let detail = format!(
+        "Entra ID has given no ticket since {since} ({code}: {why}); keys are served, and none is renewed once the last ticket has expired"
+    );
+    Some(Condition::of_app(ConditionCode::TicketMissing, &app.name, detail))
+}
+
+/// Each once, in order; `None` for none.
+fn listed(parts: impl Iterator<Item = String>) -> Option<String> {
+    let parts: std::collections::BTreeSet<String> = parts.collect();
+    (!parts.is_empty()).then(|| parts.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 fn app_paused(app: &AppObservation, _: Option<&AppStats>) -> Option<Condition> {
@@ -280,12 +348,11 @@ fn keys(count: u64) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use storekeeper_keyring::Paused;
-    use storekeeper_model::{KeyKind, Timestamp};
+    use storekeeper_model::{Audience, KeyKind, Timestamp};
 
     use super::*;
+    use crate::engine::{LatencyObservation, LineObservation};
     use crate::view::KindStats;
 
     fn codes(stats: Option<&Stats>, seen: &Observation, keyring: &KeyringState) -> Vec<&'static str> {
@@ -360,6 +427,38 @@ mod tests {
         moved.apps[0].kinds[0].1.handed_over = 0;
         moved.apps[0].handed_over_expiring_at = None;
         assert_eq!(codes(Some(&moved), &seen, &keyring), [""; 0], "they were taken back");
+    }
+
+    #[test]
+    fn what_the_store_and_entra_do_leads_to_conditions() {
+        let seen = |breaker, latency, entra| {
+            let (kind, client_id) = (KeyKind::Collections, String::from("one"));
+            let line = LineObservation { kind, client_id: client_id.clone(), pace: 20.0, breaker, queued: 0, latency };
+            let (apps, fault) = (vec![AppName::new("mygame").unwrap()], entra);
+            let ticket = TicketObservation {
+                apps,
+                client_id,
+                audience: Audience::Service,
+                expires_at: None,
+                fault,
+                latency: LatencyObservation::default(),
+            };
+            Observation { lines: vec![line], tickets: vec![ticket], ..app(None, 0) }
+        };
+        let latency = |seconds, timed_out| LatencyObservation {
+            requests: 20,
+            timed_out,
+            median: Some(Duration::from_secs(seconds)),
+        };
+        let check = |seen: Observation, expected: &[&str]| {
+            assert_eq!(codes(None, &seen, &KeyringState::new("memory")), expected, "{seen:?}");
+        };
+        check(seen("closed", latency(1, 4), None), &[]);
+        check(seen("closed", latency(9, 0), None), &["store_slow"]);
+        check(seen("closed", latency(1, 5), None), &["store_slow"]);
+        check(seen("half_open", LatencyObservation::default(), None), &["store_unreachable"]);
+        let fault = (String::from("unavailable"), String::from("503"), Timestamp::EPOCH);
+        check(seen("closed", latency(1, 0), Some(fault)), &["ticket_missing"]);
     }
 
     #[test]

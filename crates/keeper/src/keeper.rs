@@ -78,12 +78,7 @@ impl Keeper {
         transport: Arc<dyn Transport>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
-        let mut config = config;
         let is_shared = keyring.leases().is_some();
-        if is_shared {
-            // A lease has to outlive every attempt that is started under it.
-            config.request_timeout = config.request_timeout.min(config.node.times.attempt_max());
-        }
         let metrics = Metrics::new();
         let supervisor = keyring.supervisor().cloned().unwrap_or_default();
         let keyring_state = Arc::new(KeyringState::new(keyring.location()));

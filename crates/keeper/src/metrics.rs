@@ -378,9 +378,9 @@ impl Metrics {
             let state = ["closed", "half_open", "open"].iter().position(|state| *state == line.breaker);
             self.breaker.get_or_create(&labels).set(state.map_or(-1, |state| state as i64));
         }
-        for (client_id, audience, expires_at) in &seen.tickets {
-            let labels = TicketLabels { client_id: client_id.clone(), audience: audience.as_str() };
-            self.ticket_expiry.get_or_create(&labels).set(seconds(expires_at.unwrap_or(Timestamp::EPOCH)));
+        for ticket in &seen.tickets {
+            let labels = TicketLabels { client_id: ticket.client_id.clone(), audience: ticket.audience.as_str() };
+            self.ticket_expiry.get_or_create(&labels).set(seconds(ticket.expires_at.unwrap_or(Timestamp::EPOCH)));
         }
         if let Some((ours, theirs)) = seen.clocks {
             self.clock_skew.set(seconds(ours) - seconds(theirs));

@@ -375,8 +375,9 @@ fn scan_failed(error: storekeeper_keyring::KeyringError) -> Event {
 }
 
 async fn renew(tools: &Tools, call: Call) -> Finished {
-    let longest = tools.attempts.config.request_timeout;
-    if !tools.holding.outlives(call.record.id, tools.clock.elapsed(), longest) {
+    let config = &tools.attempts.config;
+    let margin = config.node.times.sending_margin().min(config.request_timeout);
+    if !tools.holding.outlives(call.record.id, tools.clock.elapsed(), margin) {
         return Finished::unleased(call);
     }
     let began_at = tools.clock.now();

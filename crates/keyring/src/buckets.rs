@@ -76,12 +76,18 @@ const fn place(bucket: Bucket) -> (usize, u64) {
     ((bucket.number() / 64) as usize, 1 << (bucket.number() % 64))
 }
 
+impl Extend<Bucket> for Buckets {
+    fn extend<I: IntoIterator<Item = Bucket>>(&mut self, buckets: I) {
+        for bucket in buckets {
+            self.insert(bucket);
+        }
+    }
+}
+
 impl FromIterator<Bucket> for Buckets {
     fn from_iter<I: IntoIterator<Item = Bucket>>(buckets: I) -> Self {
         let mut set = Self::none();
-        for bucket in buckets {
-            set.insert(bucket);
-        }
+        set.extend(buckets);
         set
     }
 }

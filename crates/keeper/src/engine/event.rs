@@ -173,6 +173,8 @@ pub struct Finished {
     pub correlation_id: Option<String>,
     /// The Store's `Date`, where the answer had one.
     pub store_date: Option<Timestamp>,
+    /// How long the Store took, or we waited; `None` where nothing was sent.
+    pub took: Option<Duration>,
 }
 
 impl Finished {
@@ -186,6 +188,7 @@ impl Finished {
             code: "unleased",
             correlation_id: None,
             store_date: None,
+            took: None,
         }
     }
 }

@@ -62,6 +62,9 @@ impl Engine {
     /// ended. Others may have made rows of ours due, so each beat looks for them.
     pub(super) fn shared(&mut self, share: Share, now: Timestamp, actions: &mut Vec<Action>) {
         let before = self.share.replace(share.clone()).unwrap_or_else(Share::nothing);
+        if !share.lost.is_empty() {
+            self.lose(&share.lost, actions);
+        }
         if before.starting != share.starting {
             self.give_back(actions);
             let part = share.part();
@@ -78,6 +81,16 @@ impl Engine {
         } else {
             self.scanning.at = Some(now);
         }
+    }
+
+    /// Rows of these buckets may have been written by another keeper since they were read. What waits is given back, as it
+    /// would be sent as it was; of what is under way only a successor counts.
+    fn lose(&mut self, lost: &Buckets, actions: &mut Vec<Action>) {
+        for id in self.drop_waiting(|id| !lost.contains_row(id)) {
+            self.leave_to_owner(id, actions);
+        }
+        let late = self.attempts.iter_mut().filter(|(id, _)| lost.contains_row(**id));
+        late.for_each(|(_, attempt)| attempt.lost_lease = true);
     }
 
     fn give_back(&mut self, actions: &mut Vec<Action>) {

@@ -7,7 +7,8 @@ use storekeeper_keyring::Record;
 use storekeeper_model::{ClientId, KeyId, KeyKind, Timestamp};
 use storekeeper_policy::{Breaker, Pace};
 
-use super::event::{AppIndex, Subject};
+use super::event::{Answer, AppIndex, Finished, Silence, Subject};
+use super::latency::Latency;
 
 /// Why a row is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +80,8 @@ pub(super) struct Line {
     pub(super) pace: Option<Pace>,
     pub(super) breaker: Option<Breaker>,
     pub(super) queue: BinaryHeap<Candidate>,
+    /// How long the Store took for the last answers.
+    pub(super) latency: Latency,
     /// Nothing is sent before this instant: the pace or the breaker said so.
     pub(super) held_until: Option<Timestamp>,
     /// The keyring may hold more due rows of this line than were fetched.
@@ -92,7 +95,16 @@ const LOW_WATER: usize = 512;
 impl Line {
     /// A line without limits, when `pace` and `breaker` are `None`.
     pub(super) fn new(kind: KeyKind, client_id: ClientId, pace: Option<Pace>, breaker: Option<Breaker>) -> Self {
-        Self { kind, client_id, pace, breaker, queue: BinaryHeap::new(), held_until: None, more: true }
+        Self {
+            kind,
+            client_id,
+            pace,
+            breaker,
+            queue: BinaryHeap::new(),
+            latency: Latency::default(),
+            held_until: None,
+            more: true,
+        }
     }
 
     /// Whether one more attempt may be sent now; if not, `held_until` says when to ask again.
@@ -106,6 +118,39 @@ impl Line {
         };
         self.held_until = allowed.err();
         self.held_until.is_none()
+    }
+
+    /// An attempt came back. Returns whether the host is asked again, if that has changed.
+    pub(super) fn report(&mut self, finished: &Finished, now: Timestamp, jitter: f64) -> Option<bool> {
+        if let Some(took) = finished.took {
+            self.latency.note(took, finished.code == "timed_out", now);
+        }
+        let (Some(pace), Some(breaker)) = (&mut self.pace, &mut self.breaker) else { return None };
+        let before = breaker.state();
+        match &finished.answer {
+            Answer::Silent(Silence { congested, broken, .. }) => {
+                if *congested {
+                    pace.on_congestion(now);
+                }
+                if *broken {
+                    breaker.on_failure(now, jitter);
+                } else {
+                    breaker.on_success();
+                }
+            }
+            Answer::Unsealable | Answer::Unleased => {}
+            Answer::Renewed(_) => {
+                pace.on_success(now);
+                breaker.on_success();
+            }
+            Answer::Refused | Answer::WrongClient | Answer::BadRequest => breaker.on_success(),
+        }
+        let after = breaker.state();
+        let has_changed = (before == "closed") != (after == "closed");
+        if has_changed {
+            self.held_until = None;
+        }
+        has_changed.then_some(after == "closed")
     }
 
     /// Whether due rows of this line could be fetched now.

@@ -5,6 +5,7 @@ use storekeeper_model::{AppName, Audience, KeyKind, Timestamp};
 use storekeeper_policy::{Breaker, Pace};
 
 use super::Engine;
+use super::latency::LatencyObservation;
 
 /// What the engine can be asked about at any time.
 #[derive(Debug, Clone, Default)]
@@ -13,8 +14,8 @@ pub struct Observation {
     pub apps: Vec<AppObservation>,
     /// Per host and client ID.
     pub lines: Vec<LineObservation>,
-    /// Per ticket: client ID, audience, and until when it may be used.
-    pub tickets: Vec<(String, Audience, Option<Timestamp>)>,
+    /// Per client ID and audience.
+    pub tickets: Vec<TicketObservation>,
     /// Ours and the Store's, from the last answer that was dated.
     pub clocks: Option<(Timestamp, Timestamp)>,
     /// Whether they differ by more than five minutes.
@@ -53,6 +54,25 @@ pub struct LineObservation {
     pub breaker: &'static str,
     /// Rows waiting.
     pub queued: usize,
+    /// How the Store answered lately.
+    pub latency: LatencyObservation,
+}
+
+/// One ticket, observed.
+#[derive(Debug, Clone)]
+pub struct TicketObservation {
+    /// The apps that use it.
+    pub apps: Vec<AppName>,
+    /// For which client ID.
+    pub client_id: String,
+    /// For what.
+    pub audience: Audience,
+    /// Until when it may be used.
+    pub expires_at: Option<Timestamp>,
+    /// Why the last fetch failed, as a stable word and as one line, and since when every fetch has failed.
+    pub fault: Option<(String, String, Timestamp)>,
+    /// How Entra answered lately.
+    pub latency: LatencyObservation,
 }
 
 impl Engine {
@@ -69,9 +89,16 @@ impl Engine {
             pace: line.pace.as_ref().map_or(f64::INFINITY, Pace::rate),
             breaker: line.breaker.as_ref().map_or("closed", Breaker::state),
             queued: line.queue.len(),
+            latency: line.latency.observe(now),
         });
-        let tickets =
-            self.tickets.iter().map(|place| (place.client_id().to_string(), place.audience(), place.expires_at()));
+        let tickets = self.tickets.iter().enumerate().map(|(index, place)| TicketObservation {
+            apps: self.apps.iter().filter(|app| app.ticket.0 == index).map(|app| app.name.clone()).collect(),
+            client_id: place.client_id().to_string(),
+            audience: place.audience(),
+            expires_at: place.expires_at(),
+            fault: place.lasting_fault().map(|(fault, since)| (fault.code.clone(), fault.detail.clone(), since)),
+            latency: place.latency(now),
+        });
         Observation {
             apps: apps.collect(),
             lines: lines.collect(),

@@ -8,7 +8,7 @@ use storekeeper_keyring::{Expected, Newcomer, Outcome, OutcomeResult, Record, Re
 use storekeeper_model::Timestamp;
 use storekeeper_policy::{BACKOFF_MAX, Evidence, Refusals, Verdict};
 
-use super::event::{Action, Announcement, Answer, AppIndex, Asked, Finished, KeyEvent, Silence, Subject};
+use super::event::{Action, Announcement, Answer, AppIndex, Asked, Finished, KeyEvent, Subject};
 use super::line::{Candidate, Cause};
 use super::{Engine, PauseReason};
 
@@ -25,13 +25,20 @@ impl Engine {
     pub(super) fn finished(&mut self, finished: Finished, now: Timestamp, actions: &mut Vec<Action>) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.compare_clocks(finished.store_date, now, actions);
-        let Some(app) = self.attempts.get(&finished.record.id).map(|attempt| attempt.app) else { return };
+        let known = self.attempts.get(&finished.record.id).map(|attempt| (attempt.app, attempt.lost_lease));
+        let Some((app, lost_lease)) = known else { return };
         self.report_to_line(app, &finished, now, actions);
         let told = Told::of(&finished);
         let is_renewed = matches!(finished.answer, Answer::Renewed(_));
-        if matches!(finished.answer, Answer::Unleased) || !is_renewed && !self.holds(finished.record.id) {
+        let is_late = lost_lease || !self.holds(finished.record.id);
+        if matches!(finished.answer, Answer::Unleased) || !is_renewed && is_late {
             // A successor is never thrown away; whatever else was learnt, the owner will learn by itself.
-            return self.leave_to_owner(finished.record.id, actions);
+            self.leave_to_owner(finished.record.id, actions);
+            if lost_lease && self.may_try(finished.record.id) {
+                // The owner is this keeper once more, and no scan has found the row while it was tried.
+                self.changed(now, now);
+            }
+            return;
         }
         let Finished { record, subject, answer, .. } = finished;
         if self.skewed && !matches!(answer, Answer::Renewed(_)) {
@@ -66,31 +73,8 @@ impl Engine {
         let kind = finished.record.identity.kind;
         let jitter = self.jitter();
         let line = self.routes[&(app, kind)];
-        let line = &mut self.lines[line];
-        let (Some(pace), Some(breaker)) = (&mut line.pace, &mut line.breaker) else { return };
-        let before = breaker.state();
-        match &finished.answer {
-            Answer::Silent(Silence { congested, broken, .. }) => {
-                if *congested {
-                    pace.on_congestion(now);
-                }
-                if *broken {
-                    breaker.on_failure(now, jitter);
-                } else {
-                    breaker.on_success();
-                }
-            }
-            Answer::Unsealable | Answer::Unleased => {}
-            Answer::Renewed(_) => {
-                pace.on_success(now);
-                breaker.on_success();
-            }
-            Answer::Refused | Answer::WrongClient | Answer::BadRequest => breaker.on_success(),
-        }
-        let after = breaker.state();
-        if (before == "closed") != (after == "closed") {
-            line.held_until = None;
-            actions.push(Action::Announce(Announcement::Store { restored: after == "closed", kind, app }));
+        if let Some(restored) = self.lines[line].report(finished, now, jitter) {
+            actions.push(Action::Announce(Announcement::Store { restored, kind, app }));
         }
     }
 

@@ -7,6 +7,7 @@ use storekeeper_model::{Audience, ClientId, ServiceTicket, Timestamp};
 use storekeeper_policy::TicketTimes;
 
 use super::event::{Action, AppIndex, TicketFault, TicketIndex, Waiter};
+use super::latency::{Latency, LatencyObservation};
 
 /// A refusal may force a fetch at most this long after the last one.
 const FORCED_PAUSE: Duration = Duration::from_secs(60);
@@ -54,6 +55,10 @@ pub(super) struct Place {
     failures: u32,
     /// The last fetch's fault, until one succeeds.
     fault: Option<TicketFault>,
+    /// Since when every fetch has failed.
+    fault_since: Option<Timestamp>,
+    /// How long Entra took for the last answers.
+    latency: Latency,
     /// Callers of the API.
     callers: Vec<Waiter>,
 }
@@ -91,6 +96,8 @@ impl Tickets {
             retry_at: None,
             failures: 0,
             fault: None,
+            fault_since: None,
+            latency: Latency::default(),
             callers: Vec::new(),
         });
         TicketIndex(self.0.len() - 1)
@@ -202,10 +209,22 @@ impl Place {
         actions: &mut Vec<Action>,
     ) {
         let began = self.fetching_since.take().unwrap_or(now);
+        let timed_out = result.as_ref().is_err_and(|fault| fault.code == "timed_out");
+        self.latency.note(now.since(began), timed_out, now);
         match result {
             Ok(ticket) => self.keep(ticket, began, actions),
             Err(fault) => self.note(index, fault, now, actions),
         }
+    }
+
+    /// The last fetch's fault, and since when every one has failed.
+    pub(super) fn lasting_fault(&self) -> Option<(&TicketFault, Timestamp)> {
+        Some((self.fault.as_ref()?, self.fault_since?))
+    }
+
+    /// How long Entra took for the last answers.
+    pub(super) fn latency(&self, now: Timestamp) -> LatencyObservation {
+        self.latency.observe(now)
     }
 
     /// When the place wants to be asked again although nothing happened.
@@ -251,11 +270,13 @@ impl Place {
             actions.push(Action::ReplyTicket(caller, Ok(Arc::clone(&ticket)), began + ticket.lifetime()));
         }
         self.held = Some(Held { ticket, times });
-        (self.failures, self.refused_in_row, self.retry_at, self.fault) = (0, 0, None, None);
+        (self.failures, self.refused_in_row, self.retry_at) = (0, 0, None);
+        (self.fault, self.fault_since) = (None, None);
     }
 
     fn note(&mut self, index: TicketIndex, fault: TicketFault, now: Timestamp, actions: &mut Vec<Action>) {
         self.failures = self.failures.saturating_add(1);
+        self.fault_since.get_or_insert(now);
         if fault.refused {
             self.refused_in_row += 1;
             self.credential = (self.credential + 1) % self.credentials.max(1);

@@ -289,6 +289,7 @@ impl Walk {
             code: "refused",
             correlation_id: None,
             store_date: (!matches!(reply, Reply::Silent)).then_some(self.truth),
+            took: None,
         };
         self.tell(Event::Finished(Box::new(finished)));
     }

@@ -94,6 +94,7 @@ impl Bare {
             code: "unavailable",
             correlation_id: None,
             store_date: None,
+            took: None,
         };
         self.tell(Event::Finished(Box::new(finished))).await;
     }

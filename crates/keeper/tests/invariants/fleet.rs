@@ -1,12 +1,14 @@
 //! Several keepers on one keyring: each key is one's own at a time, and whoever dies is followed.
 
+use std::time::Duration;
+
 use storekeeper_clock::Clock;
 use storekeeper_keyring::{Keyring, OutcomeResult};
 use storekeeper_model::Fingerprint;
 
 use crate::support::fleet::Fleet;
 use crate::support::store::{Entra, Mood};
-use crate::support::{CLIENT, DAY, HOUR, KIND, MINUTE, SECOND, World, identity, mygame, player, request};
+use crate::support::{CLIENT, DAY, HOUR, KIND, MINUTE, SECOND, World, config, identity, mygame, player, request};
 
 #[tokio::test]
 async fn a_keeper_that_shares_with_nobody_has_every_bucket() {
@@ -93,6 +95,43 @@ async fn a_successor_that_comes_after_its_lease_is_kept_and_a_refusal_is_not() {
         assert_eq!(found.collect::<Vec<_>>(), results, "{mood:?}");
         assert_eq!(row.key_version, 1 + u32::try_from(results.len()).unwrap(), "{mood:?}");
     }
+}
+
+#[tokio::test]
+async fn invariant_5_a_lease_lost_and_taken_again_proves_nothing() {
+    let fleet = Fleet::of(2).await;
+    let owner = fleet.owner("ada").await;
+    fleet.store.set(|state| state.mood = Mood::BadRequest);
+    fleet.members[owner].hear_late_by(SECOND * 25);
+    fleet.enroll(owner, "ada", DAY * 11).await;
+    fleet.advance(SECOND).await;
+    assert_eq!(fleet.store.renewals(), 1, "the owner has asked, and does not know the answer");
+    fleet.members.iter().for_each(|member| member.link.cut(true));
+    fleet.advance(SECOND * 11).await;
+    fleet.store.set(|state| state.mood = Mood::Renew);
+    fleet.members.iter().for_each(|member| member.link.cut(false));
+    fleet.members[owner].hear_late_by(Duration::ZERO);
+    fleet.advance(SECOND * 8).await;
+    assert_eq!((fleet.owner("ada").await, fleet.renewed("ada").await), (owner, 0), "its own again, and under way");
+    // The answer arrives, and the row is tried again as it stands by now.
+    fleet.advance(SECOND * 8).await;
+    let row = fleet.row("ada").await;
+    let found = row.history.iter().map(|outcome| outcome.result).filter(|one| *one != OutcomeResult::Enrolled);
+    assert_eq!(found.collect::<Vec<_>>(), [OutcomeResult::Renewed]);
+    assert_eq!(fleet.store.renewals(), 2);
+}
+
+#[tokio::test]
+async fn a_slow_store_has_the_same_limit_in_a_fleet() {
+    let fleet = Fleet::of(2).await;
+    let owner = fleet.owner("ada").await;
+    // Longer than a lease lives without a beat.
+    fleet.members[owner].hear_late_by(SECOND * 25);
+    fleet.enroll(owner, "ada", DAY * 11).await;
+    fleet.advance(SECOND * 27).await;
+    assert_eq!((fleet.renewed("ada").await, fleet.store.renewals()), (1, 1), "beats go on under the attempt");
+    let limits = fleet.members[owner].limits();
+    assert!(limits.len() >= 2 && limits.iter().all(|limit| *limit == config().request_timeout), "{limits:?}");
 }
 
 #[tokio::test]

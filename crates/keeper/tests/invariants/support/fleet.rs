@@ -35,6 +35,8 @@ struct Road {
     way: Mutex<(Way, Duration)>,
     /// Renewals that were sent where another one held the lease.
     trespasses: Arc<Mutex<Vec<String>>>,
+    /// The limit of each request.
+    limits: Mutex<Vec<Duration>>,
 }
 
 impl Road {
@@ -54,6 +56,7 @@ impl Road {
 
 impl Transport for Road {
     fn send(&self, request: PreparedRequest, timeout: Duration) -> BoxFuture<'_, Result<RawAnswer, TransportError>> {
+        self.limits.lock().unwrap().push(timeout);
         let (way, late_by) = *self.way.lock().unwrap();
         let is_renewal = request.url.path().ends_with("/keys/renew");
         if is_renewal {
@@ -91,6 +94,11 @@ impl Member {
     /// The way to the Store and to Entra is so from now on.
     pub(crate) fn reach_store(&self, way: Way) {
         self.road.way.lock().unwrap().0 = way;
+    }
+
+    /// The limits of the requests that it has sent.
+    pub(crate) fn limits(&self) -> Vec<Duration> {
+        self.road.limits.lock().unwrap().clone()
     }
 
     pub(crate) async fn metric(&self, line: &str) -> f64 {
@@ -151,6 +159,7 @@ impl Fleet {
             clock: self.clock.clone(),
             way: Mutex::new((Way::Open, Duration::ZERO)),
             trespasses: Arc::clone(&self.trespasses),
+            limits: Mutex::default(),
         });
         let (keyring, way, ours) = (Arc::clone(&link) as _, Arc::clone(&road) as _, Arc::clone(&clock) as _);
         let keeper = Keeper::start(config, keyring, &self.master, way, ours).await.unwrap();
