@@ -198,13 +198,15 @@ impl Hosts {
         let host = call.host;
         let mut at = self.delay(began_at, strike.delay_before()).await;
         let stand_in = self.stand_in(&call, strike, at);
-        let (mut answer, mut note) = if strike.spares_the_request() {
+        let (mut answer, note) = if strike.spares_the_request() {
             let fingerprint = if endpoint == Endpoint::Renew { call.fingerprint() } else { None };
             (Answer::empty(), ExchangeNote { fingerprint, ..ExchangeNote::new(endpoint) })
         } else {
             self.judge(call, endpoint, strike.delay.map(|_| at)).await
         };
+        let mut unheard = Unheard { hosts: self, host, began_at, note: Some(note) };
         at = self.delay(at, strike.delay_after()).await;
+        let mut note = unheard.note.take().expect("nothing else takes it");
         let ended_at = if strike.delay.is_some() { at } else { self.clock.now() };
         if strike.reset {
             self.record(host, None, note, began_at, ended_at);
@@ -276,6 +278,22 @@ impl Hosts {
             fingerprint: note.fingerprint,
             successor: note.successor,
         });
+    }
+}
+
+/// Lists an exchange whose caller hangs up while the answer is delayed: what was renewed is renewed.
+struct Unheard<'a> {
+    hosts: &'a Hosts,
+    host: VirtualHost,
+    began_at: Timestamp,
+    note: Option<ExchangeNote>,
+}
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        if let Some(note) = self.note.take() {
+            self.hosts.record(self.host, None, note, self.began_at, self.hosts.clock.now());
+        }
     }
 }
 
