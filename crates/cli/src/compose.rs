@@ -17,6 +17,7 @@ use storekeeper_server::{Caller, Plaintext, ServerConfig, TokenDigest};
 use zeroize::Zeroizing;
 
 use crate::config::{self, Config, KeyringUrl};
+use crate::descriptors;
 use crate::entra_password::EntraPasswords;
 use crate::exit::{CommandError, Exit};
 
@@ -156,6 +157,7 @@ pub fn server_config(config: &Config) -> Result<ServerConfig, CommandError> {
     let mut server = ServerConfig::new(callers);
     server.listen = config.server.listen;
     server.admin_listen = config.server.admin_listen;
+    server.guards = server.guards.within_descriptors(descriptors::limit());
     if config.server.is_behind_proxy {
         server.plaintext = Plaintext::BehindProxy;
     }

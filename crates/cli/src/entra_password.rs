@@ -8,6 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use storekeeper_client::{Advice, Credential, StopReason, TicketError, Transport, entra};
 use storekeeper_clock::Clock;
+use storekeeper_keeper::SecretError;
 use storekeeper_keyring_postgres::{NoPassword, Passwords};
 use storekeeper_model::{Secret, Timestamp};
 use storekeeper_policy::TicketTimes;
@@ -110,7 +111,11 @@ impl EntraPasswords {
 
     async fn ask(&self, limit: Duration) -> Result<entra::AccessToken, NoPassword> {
         let EntraPassword { authority, tenant_id, client_id, scope, .. } = &self.source;
-        let credential = Credential::ClientSecret(self.source.secret().map_err(NoPassword::Refused)?);
+        let secret = self.source.secret().map_err(|error| match error {
+            SecretError::Wrong(why) => NoPassword::Refused(why),
+            SecretError::Unavailable(why) => NoPassword::Unavailable(why),
+        });
+        let credential = Credential::ClientSecret(secret?);
         let request = entra::prepare_token(authority.endpoint(), tenant_id, client_id, scope, &credential);
         let answer = self.transport.send(request, limit).await.map_err(TicketError::Transport);
         let token = answer.and_then(|answer| entra::interpret_token(&answer, self.clock.now()));

@@ -6,6 +6,7 @@ pub mod answer;
 pub mod commands;
 pub mod compose;
 pub mod config;
+pub mod descriptors;
 mod entra_password;
 pub mod envelope;
 pub mod exit;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use storekeeper_keeper::{Condition, ConditionCode, CredentialSource, Keeper, KeeperConfig, Surroundings};
+use storekeeper_keeper::{Condition, ConditionCode, CredentialSource, Keeper, KeeperConfig, SecretError, Surroundings};
 use storekeeper_model::{AppName, Secret, Timestamp};
 use storekeeper_server::Running;
 
@@ -24,7 +24,7 @@ impl Replaceable {
 }
 
 impl CredentialSource for Replaceable {
-    fn read(&self) -> Result<Secret<String>, String> {
+    fn read(&self) -> Result<Secret<String>, SecretError> {
         self.inner().read()
     }
 
@@ -105,7 +105,7 @@ impl Reload {
         }
         let keeper = compose::keeper_config(&config, 0, false);
         for source in keeper.apps.iter().flat_map(|app| &app.credentials) {
-            source.read()?;
+            source.read().map_err(|error| error.to_string())?;
         }
         Ok((config, keeper))
     }
@@ -143,6 +143,7 @@ impl Surroundings for Reload {
             Condition::of_keeper(ConditionCode::ReloadFailed, detail.replace('\n', "; "))
         });
         conditions.extend(failure);
+        conditions.extend(crate::descriptors::condition());
         conditions
     }
 }

@@ -14,7 +14,7 @@ use storekeeper_keyring::SealedKey;
 use storekeeper_keyring::seal::{Role, Sealer};
 use storekeeper_model::{Audience, Fingerprint, ServiceTicket, StoreIdKey};
 
-use crate::config::{AppConfig, KeeperConfig};
+use crate::config::{AppConfig, KeeperConfig, SecretError};
 use crate::engine::{Answer, Call, Finished, Silence, Subject, TicketFault};
 use crate::intake::NEWCOMER_VERSION;
 
@@ -143,7 +143,7 @@ impl Attempts {
         let Some(source) = app.credentials.get(credential) else {
             return Err(refused("no_credential", String::from("the app has no credential configured")));
         };
-        let secret = source.read().map_err(|detail| refused("secret_unreadable", detail))?;
+        let secret = source.read().map_err(|error| unreadable(&error))?;
         let secret = Credential::ClientSecret(secret);
         let (entra, version) = (&self.config.entra, self.config.entra_version);
         let request = entra::prepare_ticket(entra, &app.tenant, &app.client_id, audience, &secret, version);
@@ -166,6 +166,12 @@ fn tried(record: &storekeeper_keyring::Record, subject: Subject) -> Fingerprint 
         (Some(newcomer), Subject::Newcomer) => newcomer.key.fingerprint,
         _ => record.key.fingerprint,
     }
+}
+
+/// What this machine cannot read at the moment is asked for again soon; only the rest waits for the operator.
+fn unreadable(error: &SecretError) -> TicketFault {
+    let refused = matches!(error, SecretError::Wrong(_));
+    TicketFault { code: String::from("secret_unreadable"), detail: error.to_string(), refused, retry_after: None }
 }
 
 fn refused(code: &str, detail: String) -> TicketFault {

@@ -108,8 +108,8 @@ pub trait CredentialSource: Send + Sync + std::fmt::Debug {
     /// Reads the secret as it stands now.
     ///
     /// # Errors
-    /// One line for the operator: which file, what is wrong; never the secret.
-    fn read(&self) -> Result<Secret<String>, String>;
+    /// See [`SecretError`].
+    fn read(&self) -> Result<Secret<String>, SecretError>;
 
     /// When it expires, as far as that was told; only the directory it was made in knows for sure.
     fn expires_at(&self) -> Option<Timestamp> {
@@ -117,12 +117,24 @@ pub trait CredentialSource: Send + Sync + std::fmt::Debug {
     }
 }
 
+/// Why a secret cannot be read. One line for the operator: which file, what is wrong; never the secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SecretError {
+    /// The operator has to correct something: the file is missing, forbidden, or holds no secret.
+    #[error("{0}")]
+    Wrong(String),
+    /// This machine cannot read it at the moment: too many files are open, the disk fails. That says nothing about the
+    /// secret, and may pass by itself.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
 /// A secret that does not change.
 #[derive(Debug)]
 pub struct FixedSecret(pub Secret<String>);
 
 impl CredentialSource for FixedSecret {
-    fn read(&self) -> Result<Secret<String>, String> {
+    fn read(&self) -> Result<Secret<String>, SecretError> {
         Ok(self.0.clone())
     }
 }

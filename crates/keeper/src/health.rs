@@ -41,6 +41,8 @@ pub enum ConditionCode {
     HandedOverInUse,
     /// Keys that were handed over expire within the outage budget.
     HandedOverExpiring,
+    /// Nearly all file descriptors of the process are open.
+    DescriptorsShort,
     /// Log lines were dropped within the last ten minutes.
     LogLinesDropped,
     /// The configuration was not reloaded, because it is not valid.
@@ -64,6 +66,7 @@ impl ConditionCode {
         Self::CondemnationsAwaitOperator,
         Self::HandedOverInUse,
         Self::HandedOverExpiring,
+        Self::DescriptorsShort,
         Self::LogLinesDropped,
         Self::ReloadFailed,
     ];
@@ -85,6 +88,7 @@ impl ConditionCode {
             Self::CondemnationsAwaitOperator => "condemnations_await_operator",
             Self::HandedOverInUse => "handed_over_in_use",
             Self::HandedOverExpiring => "handed_over_expiring",
+            Self::DescriptorsShort => "descriptors_short",
             Self::LogLinesDropped => "log_lines_dropped",
             Self::ReloadFailed => "reload_failed",
         }

@@ -30,7 +30,7 @@ mod timed;
 mod transfer;
 pub mod view;
 
-pub use config::{AppConfig, CredentialSource, FixedSecret, KeeperConfig, Limits, NodeConfig, UserClaim};
+pub use config::{AppConfig, CredentialSource, FixedSecret, KeeperConfig, Limits, NodeConfig, SecretError, UserClaim};
 pub use error::{Code, EnrollError, HandOverError, NodeError, OrderError, ReadError, RenewError, TicketError};
 pub use fleet::{LeaseTimes, Share};
 pub use health::{Condition, ConditionCode, Health, Surroundings};

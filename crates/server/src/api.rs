@@ -5,7 +5,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use storekeeper_keeper::Keeper;
 use storekeeper_model::AppName;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::caller::{Caller, Callers, Scope};
 use crate::code;
@@ -13,6 +12,7 @@ use crate::config::{ServerConfig, SocketGuards};
 use crate::drain::Drain;
 use crate::metrics::HttpMetrics;
 use crate::problem::Problem;
+use crate::shares::{ShareGuard, Shares};
 
 /// Shared by the routers of both listeners. Clones share it.
 #[derive(Clone)]
@@ -23,7 +23,7 @@ struct Inner {
     callers: RwLock<Arc<Callers>>,
     metrics: HttpMetrics,
     drain: Drain,
-    batches: Arc<Semaphore>,
+    batches: Shares,
     requests_max: usize,
     guards: SocketGuards,
     apps: HashMap<String, AppName>,
@@ -38,7 +38,7 @@ impl Api {
             callers: RwLock::new(Arc::new(Callers::new(config.callers.clone()))),
             metrics: HttpMetrics::default(),
             drain: Drain::default(),
-            batches: Arc::new(Semaphore::new(config.limits.batches_max)),
+            batches: Shares::new(config.limits.batches_max),
             requests_max: config.limits.requests_max,
             guards: config.guards,
             apps,
@@ -74,9 +74,9 @@ impl Api {
         self.0.requests_max
     }
 
-    /// A place for one more batch, if there is one.
-    pub(crate) fn batch_slot(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0.batches).try_acquire_owned().ok()
+    /// A place for one more batch of a caller, if there is one.
+    pub(crate) fn batch_share(&self, caller: &Caller) -> Option<ShareGuard> {
+        self.0.batches.take(caller.shared_name())
     }
 
     /// A configured app for which the caller has the scope.

@@ -13,7 +13,6 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderValue, header};
 use storekeeper_keeper::Keeper;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
 use crate::body::demand_media_type;
@@ -21,6 +20,7 @@ use crate::call::Call;
 use crate::code;
 use crate::lines::LineReader;
 use crate::problem::Problem;
+use crate::shares::ShareGuard;
 
 /// What a batch does with its lines.
 pub(crate) trait Job: Send + Sync + 'static {
@@ -69,13 +69,13 @@ const MEDIA_TYPES: [&str; 7] = [
 /// Answers a batch.
 pub(crate) fn answer<J: Job>(call: &Call, body: Body, job: J) -> Result<Response, Problem> {
     demand_media_type(&call.headers, &MEDIA_TYPES)?;
-    let slot = call
+    let share = call
         .api
-        .batch_slot()
-        .ok_or_else(|| Problem::new(&code::TOO_MANY_REQUESTS, "as many batches as the keeper takes are under way"))?;
+        .batch_share(&call.caller)
+        .ok_or_else(|| Problem::new(&code::TOO_MANY_REQUESTS, "the caller's share of batches is under way"))?;
     let lines = LineReader::new(body, call.api.guards().line_timeout, call.api.drain().clone());
     let keeper = call.api.keeper().clone();
-    let batch = Batch { job, keeper, lines, chunk: Chunk::default(), under_way: None, _slot: slot };
+    let batch = Batch { job, keeper, lines, chunk: Chunk::default(), under_way: None, _share: share };
     let answers = stream::unfold(batch, |mut batch| async move {
         let bytes = batch.next().await?;
         Some((Ok::<_, Infallible>(bytes), batch))
@@ -110,7 +110,7 @@ struct Batch<J: Job> {
     lines: LineReader,
     chunk: Chunk<J::Item>,
     under_way: Option<UnderWay>,
-    _slot: OwnedSemaphorePermit,
+    _share: ShareGuard,
 }
 
 impl<J: Job> Batch<J> {

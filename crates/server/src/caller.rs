@@ -149,6 +149,11 @@ impl Caller {
         &self.name
     }
 
+    /// The configured name, to be kept.
+    pub(crate) fn shared_name(&self) -> &Arc<str> {
+        &self.name
+    }
+
     /// The apps the caller may see.
     pub fn visible(&self) -> &Visibility {
         &self.visible

@@ -64,13 +64,15 @@ impl Default for RequestLimits {
 /// Guards against slow and idle sockets, in the operating system's time.
 #[derive(Debug, Clone, Copy)]
 pub struct SocketGuards {
-    /// Connections per listener; others wait to be accepted.
+    /// Connections to the data listener. Above that the one that has been idle longest is closed in favour of a new one.
     pub connections_max: usize,
+    /// The same for the admin listener.
+    pub admin_connections_max: usize,
     /// The longest a connection may be idle, and the longest a request's head may take to arrive.
     pub head_timeout: Duration,
     /// The longest the body of a single request may take to arrive.
     pub body_timeout: Duration,
-    /// The longest a batch may send nothing while the keeper waits for its next line.
+    /// The longest the next line of a batch may take to arrive while the keeper waits for it.
     pub line_timeout: Duration,
     /// The longest a client may take nothing of its answer.
     pub write_timeout: Duration,
@@ -80,10 +82,27 @@ pub struct SocketGuards {
     pub drain_timeout: Duration,
 }
 
+impl SocketGuards {
+    /// Fewer connections where the process may open few descriptors: an eighth of them is for the admin listener, and a
+    /// third for what the keeper itself opens (the Store, Entra, the database, files).
+    #[must_use]
+    pub fn within_descriptors(self, descriptors: usize) -> Self {
+        let admin = (descriptors / 8).clamp(4, 256);
+        let reserve = (descriptors / 3).clamp(16, 1024);
+        let data = descriptors.saturating_sub(admin + reserve).max(4);
+        Self {
+            connections_max: self.connections_max.min(data),
+            admin_connections_max: self.admin_connections_max.min(admin),
+            ..self
+        }
+    }
+}
+
 impl Default for SocketGuards {
     fn default() -> Self {
         Self {
             connections_max: 4096,
+            admin_connections_max: 256,
             head_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(30),
             line_timeout: Duration::from_secs(60),
@@ -91,5 +110,22 @@ impl Default for SocketGuards {
             linger: Duration::from_secs(2),
             drain_timeout: Duration::from_secs(8),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_left_for_the_keeper_itself() {
+        let shares = |descriptors| {
+            let guards = SocketGuards::default().within_descriptors(descriptors);
+            (guards.connections_max, guards.admin_connections_max)
+        };
+        assert_eq!(shares(1_048_576), (4096, 256));
+        assert_eq!(shares(1024), (555, 128));
+        assert_eq!(shares(256), (139, 32));
+        assert_eq!(shares(0), (4, 4));
     }
 }

@@ -11,7 +11,6 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::{HeaderValue, Method, Request, header};
-use tokio::sync::Semaphore;
 
 use crate::api::Api;
 use crate::caller::Caller;
@@ -19,24 +18,20 @@ use crate::code;
 use crate::failure_log::FailureLog;
 use crate::metrics::{Listener, RouteLabel, method_label};
 use crate::problem::{Problem, Told};
+use crate::shares::Shares;
 
 /// One listener's edge.
 #[derive(Clone)]
 pub(crate) struct Edge {
     api: Api,
     listener: Listener,
-    slots: Arc<Semaphore>,
+    requests: Shares,
     failures: Arc<FailureLog>,
 }
 
 impl Edge {
     pub(crate) fn new(api: &Api, listener: Listener) -> Self {
-        Self {
-            api: api.clone(),
-            listener,
-            slots: Arc::new(Semaphore::new(api.requests_max())),
-            failures: Arc::default(),
-        }
+        Self { api: api.clone(), listener, requests: Shares::new(api.requests_max()), failures: Arc::default() }
     }
 
     /// Whether it is the data listener's.
@@ -81,8 +76,8 @@ impl Edge {
             Ok(caller) => Arc::clone(caller),
             Err(problem) => return (None, problem.into_response()),
         };
-        let Ok(_slot) = self.slots.try_acquire() else {
-            let detail = "as many requests as this listener takes are under way";
+        let Some(_share) = self.requests.take(caller.shared_name()) else {
+            let detail = "the caller's share of the requests that this listener takes is under way";
             return (Some(caller), Problem::new(&code::TOO_MANY_REQUESTS, detail).into_response());
         };
         let response = caught(next(request, Some(Arc::clone(&caller)))).await;

@@ -3,7 +3,7 @@
 //! A line ends with `\n`, or with the body. Blank lines are skipped, but counted. A line that lies whole in what arrived is
 //! handed out without a copy.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use bytes::{Buf, Bytes};
@@ -21,7 +21,9 @@ pub(crate) type Line = (u64, Result<Bytes, Problem>);
 pub(crate) struct LineReader {
     body: Body,
     drain: Drain,
+    /// How long a line may take to arrive, and how long the present one has been waited for.
     patience: Duration,
+    waited: Duration,
     arrived: Bytes,
     begun: Vec<u8>,
     too_long: bool,
@@ -38,9 +40,20 @@ enum End {
 }
 
 impl LineReader {
-    /// Reads a body whose sender may pause for `patience`, until we go away.
+    /// Reads a body of which each line has this limit to arrive, until we go away. A sender of single bytes would keep
+    /// its place for ever if each of them were enough.
     pub(crate) fn new(body: Body, patience: Duration, drain: Drain) -> Self {
-        Self { body, drain, patience, arrived: Bytes::new(), begun: Vec::new(), too_long: false, number: 0, end: None }
+        Self {
+            body,
+            drain,
+            patience,
+            waited: Duration::ZERO,
+            arrived: Bytes::new(),
+            begun: Vec::new(),
+            too_long: false,
+            number: 0,
+            end: None,
+        }
     }
 
     /// Whether everything that will ever arrive has arrived.
@@ -87,7 +100,10 @@ impl LineReader {
 
     #[expect(clippy::disallowed_methods, reason = "guards against slow sockets")]
     async fn frame(&mut self) -> Option<End> {
-        match tokio::time::timeout(self.patience, self.body.frame()).await {
+        let (left, began) = (self.patience.saturating_sub(self.waited), Instant::now());
+        let frame = tokio::time::timeout(left, self.body.frame()).await;
+        self.waited += began.elapsed();
+        match frame {
             Ok(Some(Ok(frame))) => {
                 self.arrived = frame.into_data().unwrap_or_default();
                 None
@@ -98,7 +114,7 @@ impl LineReader {
                 Some(End::Early(Problem::new(&code::BODY_INVALID, detail)))
             }
             Err(_) => {
-                let detail = "nothing arrived for too long; the lines from this one on were not read";
+                let detail = "the next line did not arrive in time; the lines from this one on were not read";
                 Some(End::Early(Problem::new(&code::REQUEST_TIMEOUT, detail)))
             }
         }
@@ -129,6 +145,7 @@ impl LineReader {
 
     fn finish(&mut self, piece: Bytes) -> Line {
         self.number += 1;
+        self.waited = Duration::ZERO;
         let begun = std::mem::take(&mut self.begun);
         let too_long = std::mem::take(&mut self.too_long) || begun.len() + piece.len() > BODY_BYTES_MAX;
         let text = if too_long {
@@ -201,6 +218,17 @@ mod tests {
         let body = Body::from_stream(futures_util::StreamExt::chain(first, stream::pending()));
         let lines = read(LineReader::new(body, Duration::from_millis(10), Drain::default())).await;
         assert_eq!(lines, [(1, Ok(String::from("one"))), (2, Err("request_timeout"))]);
+    }
+
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "the guard under test uses the operating system's time")]
+    async fn single_bytes_keep_no_place() {
+        let bytes = stream::unfold((), async |()| {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            Some((Ok::<_, Infallible>(Bytes::from_static(b"x")), ()))
+        });
+        let reader = LineReader::new(Body::from_stream(Box::pin(bytes)), Duration::from_millis(50), Drain::default());
+        assert_eq!(read(reader).await, [(1, Err("request_timeout"))]);
     }
 
     #[tokio::test]

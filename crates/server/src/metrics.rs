@@ -9,7 +9,9 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, Method, StatusCode, header};
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
@@ -97,10 +99,26 @@ impl Labels {
     }
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListenerLabels {
+    listener: &'static str,
+}
+
+/// The connections of one listener. Clones share the numbers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ConnectionMetrics {
+    pub(crate) open: Gauge,
+    pub(crate) evicted: Counter,
+    pub(crate) accept_errors: Counter,
+}
+
 /// The families of HTTP.
 #[derive(Debug)]
 pub(crate) struct HttpMetrics {
     registry: Registry,
+    connections: Family<ListenerLabels, Gauge>,
+    evicted: Family<ListenerLabels, Counter>,
+    accept_errors: Family<ListenerLabels, Counter>,
     durations: Family<Labels, Histogram>,
     /// Of live keys handed out: looked up once, not for each of them.
     handed_out: Histogram,
@@ -116,14 +134,32 @@ impl Default for HttpMetrics {
             Unit::Seconds,
             durations.clone(),
         );
+        let connections = Family::<ListenerLabels, Gauge>::default();
+        registry.register("connections", "Open connections", connections.clone());
+        let evicted = Family::<ListenerLabels, Counter>::default();
+        let help = "Idle connections that were closed in favour of new ones";
+        registry.register("connections_evicted", help, evicted.clone());
+        let accept_errors = Family::<ListenerLabels, Counter>::default();
+        let help = "Connections that could not be accepted, for want of descriptors most likely";
+        registry.register("accept_errors", help, accept_errors.clone());
         let route = RouteLabel::Known(keys::ROUTE);
         let labels = Labels::of(Listener::Data, route, &Method::GET, StatusCode::OK);
         let handed_out = durations.get_or_create(&labels).clone();
-        Self { registry, durations, handed_out }
+        Self { registry, connections, evicted, accept_errors, durations, handed_out }
     }
 }
 
 impl HttpMetrics {
+    /// The numbers of one listener.
+    pub(crate) fn connections(&self, listener: Listener) -> ConnectionMetrics {
+        let labels = ListenerLabels { listener: listener.as_str() };
+        ConnectionMetrics {
+            open: self.connections.get_or_create(&labels).clone(),
+            evicted: self.evicted.get_or_create(&labels).clone(),
+            accept_errors: self.accept_errors.get_or_create(&labels).clone(),
+        }
+    }
+
     /// Counts a request whose answer begins.
     pub(crate) fn observe(
         &self,

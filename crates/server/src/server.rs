@@ -16,7 +16,9 @@ use crate::config::{Plaintext, ServerConfig, SocketGuards};
 use crate::drain::Drain;
 use crate::front::Front;
 use crate::listener::serve;
+use crate::metrics::Listener;
 use crate::router::{admin_service, data_service};
+use crate::seats::Seats;
 
 /// Why the server cannot start. Nothing listens then.
 #[derive(Debug, thiserror::Error)]
@@ -65,9 +67,11 @@ impl Server {
         let supervisor = keeper.supervisor().clone();
         let api = Api::new(keeper, &config);
         let (drain, admin_drain) = (api.drain().clone(), Drain::default());
-        let data = spawn(data, data_service(&api), config.guards, drain.clone(), &supervisor);
+        let data_seats = Seats::new(config.guards.connections_max, api.metrics().connections(Listener::Data));
+        let data = spawn(data, data_service(&api), config.guards, data_seats, drain.clone(), &supervisor);
         let guards = SocketGuards { drain_timeout: config.guards.drain_timeout.min(ADMIN_DRAIN_MAX), ..config.guards };
-        let admin = spawn(admin, admin_service(&api), guards, admin_drain.clone(), &supervisor);
+        let admin_seats = Seats::new(guards.admin_connections_max, api.metrics().connections(Listener::Admin));
+        let admin = spawn(admin, admin_service(&api), guards, admin_seats, admin_drain.clone(), &supervisor);
         Ok(Running { listen, admin_listen, api, stages: [(drain, data), (admin_drain, admin)] })
     }
 }
@@ -112,6 +116,7 @@ fn spawn(
     listener: TcpListener,
     front: Front,
     guards: SocketGuards,
+    seats: Arc<Seats>,
     drain: Drain,
     supervisor: &Supervisor,
 ) -> JoinHandle<()> {
@@ -123,7 +128,7 @@ fn spawn(
     });
     tokio::spawn(async move {
         let _guard = guard;
-        serve(listener, service, guards, async move { drain.begun().await }).await;
+        serve(listener, service, guards, seats, async move { drain.begun().await }).await;
     })
 }
 

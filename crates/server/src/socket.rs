@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,10 +12,12 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use crate::config::SocketGuards;
+use crate::seats::Seat;
 
 /// A guarded connection.
 pub(crate) struct Socket {
     stream: TcpStream,
+    seat: Arc<Seat>,
     write_timeout: Duration,
     linger: Duration,
     /// Runs while a write waits, and again while the closed connection is still read.
@@ -23,13 +26,14 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    pub(crate) fn new(stream: TcpStream, guards: &SocketGuards) -> Self {
-        Self { stream, write_timeout: guards.write_timeout, linger: guards.linger, deadline: None, closed: false }
+    pub(crate) fn new(stream: TcpStream, seat: Arc<Seat>, guards: &SocketGuards) -> Self {
+        Self { stream, seat, write_timeout: guards.write_timeout, linger: guards.linger, deadline: None, closed: false }
     }
 
     /// Passes on what a write came to; one that has waited too long has failed.
     fn guard<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
+            self.seat.touch();
             self.deadline = None;
             return written;
         }
@@ -45,7 +49,11 @@ fn wait(deadline: &mut Option<Pin<Box<Sleep>>>, span: Duration, cx: &mut Context
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if read.is_ready() {
+            self.seat.touch();
+        }
+        read
     }
 }
 

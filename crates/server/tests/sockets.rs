@@ -138,18 +138,25 @@ async fn who_takes_nothing_of_its_answer_is_cut_off() {
 }
 
 #[tokio::test]
-async fn above_the_cap_a_connection_waits_for_its_turn() {
-    let (_world, running) = start(SocketGuards { connections_max: 1, ..SocketGuards::default() }).await;
-    let mut first = TcpStream::connect(running.listen).await.unwrap();
-    first.write_all(head("GET", "/v1/stats", "").as_bytes()).await.unwrap();
-    read_until(&mut first, "mygame").await;
-    let mut second = TcpStream::connect(running.listen).await.unwrap();
-    second.write_all(head("GET", "/v1/stats", "connection: close\r\n").as_bytes()).await.unwrap();
+async fn above_the_cap_an_idle_connection_is_closed_and_a_busy_one_waited_for() {
+    let guards = SocketGuards { connections_max: 1, linger: SHORT, ..SocketGuards::default() };
+    let (_world, running) = start(guards).await;
+    let mut idle = TcpStream::connect(running.listen).await.unwrap();
+    idle.write_all(head("GET", "/v1/stats", "").as_bytes()).await.unwrap();
+    read_until(&mut idle, "mygame").await;
+    let mut busy = TcpStream::connect(running.listen).await.unwrap();
+    busy.write_all(head("PUT", KEY, "content-length: 10\r\nexpect: 100-continue\r\n").as_bytes()).await.unwrap();
+    read_until(&mut busy, "100 Continue").await;
+    assert_eq!(read_to_end(&mut idle).await, "", "closed in favour of the second");
+    let mut third = TcpStream::connect(running.listen).await.unwrap();
+    third.write_all(head("GET", "/v1/stats", "connection: close\r\n").as_bytes()).await.unwrap();
     let mut byte = [0];
-    assert!(within(SHORT, second.read(&mut byte)).await.is_none(), "the place is taken");
-    drop(first);
-    assert!(read_to_end(&mut second).await.starts_with("HTTP/1.1 200 OK\r\n"));
-    drop(second);
+    assert!(within(SHORT, third.read(&mut byte)).await.is_none(), "the place has a request under way");
+    busy.write_all(b"{\"a\":1234}").await.unwrap();
+    assert!(read_until(&mut busy, "body_invalid").await.contains("body_invalid"));
+    assert!(read_to_end(&mut third).await.starts_with("HTTP/1.1 200 OK\r\n"));
+    let metrics = converse(running.admin_listen, &head("GET", "/metrics", "connection: close\r\n")).await;
+    assert!(metrics.contains("storekeeper_connections_evicted_total{listener=\"data\"} 2"), "{metrics}");
     running.shutdown().await;
 }
 

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use storekeeper_keeper::CredentialSource;
 pub use storekeeper_keeper::UserClaim;
+use storekeeper_keeper::{CredentialSource, SecretError};
 use storekeeper_model::{AppName, ClientId, Secret, Timestamp};
 
 use super::problem::Report;
@@ -44,7 +44,7 @@ pub enum Credential {
 }
 
 impl CredentialSource for Credential {
-    fn read(&self) -> Result<Secret<String>, String> {
+    fn read(&self) -> Result<Secret<String>, SecretError> {
         match self {
             Self::ClientSecret { secret, file: None, .. } => Ok(secret.clone()),
             Self::ClientSecret { file: Some(file), .. } => secret_file::read(file).map(|read| read.text),
@@ -221,7 +221,7 @@ mod tests {
         };
         assert_eq!(credential.read().unwrap().expose(), "second");
         std::fs::remove_file(&file).unwrap();
-        assert!(credential.read().unwrap_err().contains("does not exist"));
+        assert!(credential.read().unwrap_err().to_string().contains("does not exist"));
     }
 
     #[test]

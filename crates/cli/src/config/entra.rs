@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use storekeeper_keeper::SecretError;
 use storekeeper_keyring_postgres::Address;
 use storekeeper_model::{ClientId, Secret};
 
@@ -68,8 +69,8 @@ impl EntraPassword {
     /// The client secret as it stands now: one that is replaced in its file is found without a restart.
     ///
     /// # Errors
-    /// One line that says which file, why, and what to do.
-    pub fn secret(&self) -> Result<Secret<String>, String> {
+    /// See [`SecretError`].
+    pub fn secret(&self) -> Result<Secret<String>, SecretError> {
         match &self.file {
             Some(file) => secret_file::read(file).map(|read| read.text),
             None => Ok(self.secret.clone()),

@@ -249,5 +249,5 @@ fn show(node: &Node, shown: &mut Vec<Shown>) {
 /// # Errors
 /// One line that says which file, why, and what to do.
 pub fn read_secret(file: &std::path::Path) -> Result<storekeeper_model::Secret<String>, String> {
-    secret_file::read(file).map(|secret| secret.text)
+    secret_file::read(file).map(|secret| secret.text).map_err(|error| error.to_string())
 }

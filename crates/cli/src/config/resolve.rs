@@ -307,7 +307,7 @@ impl Resolver<'_> {
             self.report.problem(origin.clone(), name, message);
             return Some((None, origin));
         }
-        let read = named.and_then(|file| secret_file::read(&self.folder.join(file)));
+        let read = named.and_then(|file| secret_file::read(&self.folder.join(file)).map_err(|error| error.to_string()));
         match read {
             Ok(secret) => {
                 if secret.is_loose {

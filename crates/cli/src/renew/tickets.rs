@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use storekeeper_client::{Advice, Credential, Endpoint, EntraVersion, TicketError, Transport, entra};
 use storekeeper_clock::Clock;
-use storekeeper_keeper::AppConfig;
+use storekeeper_keeper::{AppConfig, SecretError};
 use storekeeper_model::{Audience, ServiceTicket, Timestamp};
 use storekeeper_policy::TicketTimes;
 
@@ -147,7 +147,7 @@ impl Tickets {
                     Ok(ticket) => return Ok(ticket),
                     Err(error) => TicketFailure::Conversation(error),
                 },
-                Err(detail) => TicketFailure::Secret(detail),
+                Err(error) => TicketFailure::Secret(error),
             };
             let is_passing = matches!(failure.advice(), Advice::Retry { .. });
             last = Some(failure);
@@ -155,7 +155,8 @@ impl Tickets {
                 break;
             }
         }
-        Err(last.unwrap_or_else(|| TicketFailure::Secret(String::from("the app has no credential"))))
+        Err(last
+            .unwrap_or_else(|| TicketFailure::Secret(SecretError::Wrong(String::from("the app has no credential")))))
     }
 
     async fn exchange(&self, credential: Credential) -> Result<Arc<ServiceTicket>, TicketError> {
@@ -200,7 +201,7 @@ impl Tickets {
 /// Why one fetch brought no ticket.
 enum TicketFailure {
     /// The secret cannot be read.
-    Secret(String),
+    Secret(SecretError),
     /// Entra, or the way there.
     Conversation(TicketError),
 }
@@ -208,7 +209,8 @@ enum TicketFailure {
 impl TicketFailure {
     fn advice(&self) -> Advice {
         match self {
-            Self::Secret(_) => Advice::Stop(storekeeper_client::StopReason::Credential),
+            Self::Secret(SecretError::Unavailable(_)) => Advice::Retry { not_before: None },
+            Self::Secret(SecretError::Wrong(_)) => Advice::Stop(storekeeper_client::StopReason::Credential),
             Self::Conversation(error) => error.advice(),
         }
     }
@@ -222,7 +224,7 @@ impl TicketFailure {
 
     fn detail(&self) -> String {
         match self {
-            Self::Secret(detail) => detail.clone(),
+            Self::Secret(error) => error.to_string(),
             Self::Conversation(error) => CommandError::with_causes(Exit::Failure, error).message,
         }
     }

@@ -90,8 +90,18 @@ impl Place {
 
     /// Starts a server; it is ready when this returns.
     pub(crate) fn serve(&self, arguments: &[&str]) -> Server {
-        let mut command = self.command(arguments);
-        let is_dev = arguments[0] == "dev";
+        Self::start(self.command(arguments), arguments[0] == "dev")
+    }
+
+    /// Starts a server that may have this many file descriptors; it is ready when this returns.
+    pub(crate) fn serve_within(&self, descriptors: u32, arguments: &[&str]) -> Server {
+        let mut command = Command::new("sh");
+        let limited = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        command.args(["-c", &limited, env!("CARGO_BIN_EXE_storekeeper")]).args(arguments).current_dir(self.path());
+        Self::start(command, false)
+    }
+
+    fn start(mut command: Command, is_dev: bool) -> Server {
         let (stdout, stderr) =
             if is_dev { (Stdio::piped(), Stdio::inherit()) } else { (Stdio::null(), Stdio::piped()) };
         let mut child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn().unwrap();

@@ -70,7 +70,7 @@ async fn invariant_2_late_successes_do_not_end_a_pause() {
 struct Changing(Mutex<&'static str>);
 
 impl CredentialSource for Changing {
-    fn read(&self) -> Result<Secret<String>, String> {
+    fn read(&self) -> Result<Secret<String>, storekeeper_keeper::SecretError> {
         Ok(Secret::new((*self.0.lock().unwrap()).to_owned()))
     }
 }
