@@ -27,6 +27,8 @@ pub enum ConditionCode {
     StoreUnreachable,
     /// The Store or Entra ID takes long to answer, or some requests are not answered in time.
     StoreSlow,
+    /// At the pace that the Store bears, what is due takes longer than six hours.
+    BacklogOutrunsPace,
     /// The app's keys are not renewed.
     AppPaused,
     /// The app's last request for a ticket failed.
@@ -59,6 +61,7 @@ impl ConditionCode {
         Self::FleetDraining,
         Self::StoreUnreachable,
         Self::StoreSlow,
+        Self::BacklogOutrunsPace,
         Self::AppPaused,
         Self::TicketMissing,
         Self::KeysLapsed,
@@ -81,6 +84,7 @@ impl ConditionCode {
             Self::FleetDraining => "fleet_draining",
             Self::StoreUnreachable => "store_unreachable",
             Self::StoreSlow => "store_slow",
+            Self::BacklogOutrunsPace => "backlog_outruns_pace",
             Self::AppPaused => "app_paused",
             Self::TicketMissing => "ticket_missing",
             Self::KeysLapsed => "keys_lapsed",
@@ -151,6 +155,9 @@ pub struct Health {
     pub conditions: Vec<Condition>,
 }
 
+/// A backlog that takes longer than this at the present pace is reported.
+const BACKLOG_MAX: Duration = Duration::from_secs(6 * 3600);
+
 /// A check of the whole keeper.
 type Check = fn(&Facts<'_>) -> Option<Condition>;
 /// A check of one app.
@@ -165,6 +172,7 @@ const CHECKS: &[Check] = &[
     fleet_draining,
     store_unreachable,
     store_slow,
+    backlog_outruns_pace,
 ];
 const APP_CHECKS: &[AppCheck] = &[
     app_paused,
@@ -276,6 +284,22 @@ fn ticket_missing(app: &AppObservation, seen: &Observation) -> Option<Condition>
 fn listed(parts: impl Iterator<Item = String>) -> Option<String> {
     let parts: std::collections::BTreeSet<String> = parts.collect();
     (!parts.is_empty()).then(|| parts.into_iter().collect::<Vec<_>>().join(", "))
+}
+
+fn backlog_outruns_pace(facts: &Facts<'_>) -> Option<Condition> {
+    let renewed = facts.stats?.apps.iter().filter(|app| app.paused.is_none());
+    let due: u64 = renewed.flat_map(|app| &app.kinds).map(|(_, kind)| kind.due_backlog).sum();
+    let ours: f64 = facts.seen.lines.iter().map(|line| line.pace).sum();
+    // Each keeper of a fleet has its part of the pace.
+    let pace = ours / facts.seen.part;
+    let hours = due as f64 / pace / 3600.0;
+    if !hours.is_finite() || hours < BACKLOG_MAX.as_secs_f64() / 3600.0 {
+        return None;
+    }
+    let detail = format!(
+        "{due} keys are due, and at {pace:.0} renewals per second they take {hours:.0} h: does the Store throttle or fail, or is pace_max too low?"
+    );
+    Some(Condition::of_keeper(ConditionCode::BacklogOutrunsPace, detail))
 }
 
 fn app_paused(app: &AppObservation, _: Option<&AppStats>) -> Option<Condition> {
@@ -463,6 +487,24 @@ mod tests {
         check(seen("half_open", LatencyObservation::default(), None), &["store_unreachable"]);
         let fault = (String::from("unavailable"), String::from("503"), Timestamp::EPOCH);
         check(seen("closed", latency(1, 0), Some(fault)), &["ticket_missing"]);
+    }
+
+    #[test]
+    fn a_backlog_is_judged_by_the_pace_of_the_whole_fleet() {
+        let line = LineObservation {
+            kind: KeyKind::Collections,
+            client_id: String::new(),
+            pace: 10.0,
+            breaker: "closed",
+            queued: 0,
+            latency: LatencyObservation::default(),
+        };
+        let seen = |part: f64| Observation { lines: vec![line.clone()], part, ..Observation::default() };
+        let due = |due_backlog| stats(KindStats { due_backlog, ..KindStats::default() });
+        let keyring = KeyringState::new("memory");
+        assert_eq!(codes(Some(&due(200_000)), &seen(1.0), &keyring), [""; 0], "under six hours");
+        assert_eq!(codes(Some(&due(220_000)), &seen(1.0), &keyring), ["backlog_outruns_pace"]);
+        assert_eq!(codes(Some(&due(220_000)), &seen(0.5), &keyring), [""; 0], "another keeper renews the other half");
     }
 
     #[test]

@@ -355,6 +355,10 @@ impl Keeper {
         self.inner.tools.keyring.close().await;
     }
 
+    pub(crate) fn is_shut_down(&self) -> bool {
+        self.inner.shell.lock().expect("no holder of this lock panics").is_none()
+    }
+
     pub(crate) async fn observe(&self) -> Observation {
         let (reply, seen) = oneshot::channel();
         self.inner.postbox.send(Message::Observe(reply));
@@ -437,7 +441,9 @@ impl Keeper {
             return;
         }
         let inner = Arc::clone(&self.inner);
+        let guard = self.supervisor().guard("the writer of uses");
         tokio::spawn(async move {
+            let _guard = guard;
             loop {
                 let used = std::mem::take(&mut *inner.used.lock().expect("no holder of this lock panics"));
                 if used.is_empty() {

@@ -9,7 +9,7 @@ use storekeeper_keyring::KeyringError;
 /// A failure is logged at most this often for each side; those in between are counted.
 const LOG_PAUSE: Duration = Duration::from_secs(10);
 /// A failure that nothing has confirmed for this long says nothing about now: nothing was asked for since.
-const STALE_AFTER: Duration = Duration::from_secs(300);
+const STALE_AFTER: Duration = Duration::from_secs(120);
 
 /// What a verb of the keyring does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(crate) enum Side {
     Reads,
     /// It makes something durable.
     Writes,
+    /// It writes where there is something to write: a failure is one of writes, a success may have changed nothing.
+    PerhapsWrites,
 }
 
 /// Whether the keyring works. Fed with every answer, so a success costs one look at a flag.
@@ -26,6 +28,7 @@ pub(crate) struct KeyringState {
     location: String,
     reads: Condition,
     writes: Condition,
+    perhaps_writes: Condition,
 }
 
 #[derive(Debug, Default)]
@@ -45,7 +48,8 @@ struct Failure {
 impl KeyringState {
     /// A keyring at this location, of which nothing is known yet.
     pub(crate) fn new(location: &str) -> Self {
-        Self { location: location.to_owned(), reads: Condition::default(), writes: Condition::default() }
+        let [reads, writes, perhaps_writes] = std::array::from_fn(|_| Condition::default());
+        Self { location: location.to_owned(), reads, writes, perhaps_writes }
     }
 
     /// Where the rows are, for people.
@@ -56,7 +60,12 @@ impl KeyringState {
     /// A verb was answered.
     pub(crate) fn note(&self, side: Side, operation: &'static str, error: Option<&KeyringError>) {
         match error {
-            None => self.side(side).fails.store(false, Ordering::Relaxed),
+            None => {
+                self.side(side).fails.store(false, Ordering::Relaxed);
+                if side == Side::Writes {
+                    self.perhaps_writes.fails.store(false, Ordering::Relaxed);
+                }
+            }
             // A fault of one row or of one call, not of the keyring.
             Some(KeyringError::Corrupt(_) | KeyringError::RootExists { .. }) => {}
             Some(error) => self.failed(side, operation, error),
@@ -70,13 +79,14 @@ impl KeyringState {
 
     /// Why writes fail, if the last one did.
     pub(crate) fn writes_fail(&self) -> Option<String> {
-        self.writes.reason()
+        self.writes.reason().or_else(|| self.perhaps_writes.reason())
     }
 
     fn side(&self, side: Side) -> &Condition {
         match side {
             Side::Reads => &self.reads,
             Side::Writes => &self.writes,
+            Side::PerhapsWrites => &self.perhaps_writes,
         }
     }
 
@@ -122,7 +132,13 @@ mod tests {
         assert!(state.writes_fail().unwrap().contains("disk is full"));
         state.note(Side::Reads, "find", None);
         assert!(state.writes_fail().is_some(), "a read shows nothing about writes");
+        state.note(Side::PerhapsWrites, "note_used", None);
+        assert!(state.writes_fail().is_some(), "a write that changed nothing shows nothing");
         state.note(Side::Writes, "settle", None);
+        assert_eq!(state.writes_fail(), None);
+        state.note(Side::PerhapsWrites, "note_used", Some(&full));
+        assert!(state.writes_fail().is_some());
+        state.note(Side::PerhapsWrites, "note_used", None);
         assert_eq!(state.writes_fail(), None);
     }
 

@@ -195,6 +195,9 @@ impl Keeper {
     /// # Errors
     /// One line for the operator.
     pub async fn ready(&self) -> Result<(), String> {
+        if self.is_shut_down() {
+            return Err(String::from("the keeper is shutting down"));
+        }
         let answered = self.inner.tools.keyring.find(&[NO_ROW]).await;
         match answered {
             Err(error) if self.inner.tools.keyring.remembers_nothing() => Err(error.to_string()),

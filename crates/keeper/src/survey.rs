@@ -142,10 +142,13 @@ impl Keeper {
         let is_time = next_at.is_none_or(|at| at <= now);
         if is_time && !survey.is_under_way.swap(true, Ordering::AcqRel) {
             let keys: u64 = stats.map_or(u64::MAX, population);
-            let keeper = self.clone();
-            let walk = tokio::spawn(async move { keeper.walk().await });
+            let (keeper, guard) = (self.clone(), self.supervisor().guard("the survey of the population"));
+            let walk = tokio::spawn(async move {
+                let _guard = guard;
+                keeper.walk().await;
+            });
             if keys <= SMALL {
-                // One that panicked was told by the runtime.
+                // A panic is the supervisor's to report.
                 drop(walk.await);
             }
         }

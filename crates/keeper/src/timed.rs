@@ -104,7 +104,7 @@ impl Keyring for Timed {
     }
 
     fn note_used<'a>(&'a self, used: &'a [(KeyId, i64)]) -> Answer<'a, ()> {
-        self.timed(Side::Writes, "note_used", self.inner.note_used(used))
+        self.timed(Side::PerhapsWrites, "note_used", self.inner.note_used(used))
     }
 
     fn apps(&self) -> Answer<'_, Vec<AppRow>> {

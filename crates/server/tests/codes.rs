@@ -272,6 +272,13 @@ async fn keeper_codes(seen: &mut Seen) {
     seen.check(&world.get("/v1/apps/mygame/tickets/service").await, "shutting_down");
     seen.check(&world.admin(Method::GET, "/readyz", "").await, "not_ready");
     assert_eq!(world.admin(Method::GET, "/livez", "").await.text(), "alive\n");
+    let guard = world.keeper.supervisor().guard("a core task");
+    let died = std::thread::spawn(move || {
+        let _guard = guard;
+        panic!("a bug");
+    });
+    assert!(died.join().is_err());
+    seen.check(&world.admin(Method::GET, "/livez", "").await, "not_live");
 }
 
 async fn limit_codes(seen: &mut Seen) {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use axum::body::Body;
 use common::store::Renewal;
-use common::{DAY, KEY, Mint, START, World, key, request, send};
+use common::{DAY, KEY, LIMITED, Mint, START, World, key, request, send};
 use http::{Method, StatusCode, header};
 use serde_json::{Value, json};
 use storekeeper_model::KeyKind;
@@ -164,6 +164,44 @@ async fn health_tells_when_nothing_can_be_served() {
     let down = ready().await;
     assert_eq!(down.code(), "not_ready");
     assert!(!down.text().contains("switched off"), "a stranger does not learn why");
+}
+
+#[tokio::test]
+async fn a_keyring_that_fails_is_a_condition_of_health_and_metrics() {
+    let world = World::new().await;
+    world.enroll(KEY, &key(1)).await;
+    assert_eq!(world.get("/v1/health").await.json(), json!({"conditions": []}));
+    world.keyring.memory.set_available(false);
+    let health = world.get("/v1/health").await.json();
+    let codes: Vec<&str> =
+        health["conditions"].as_array().unwrap().iter().map(|one| one["code"].as_str().unwrap()).collect();
+    assert_eq!(codes, ["keyring_reads_fail", "keyring_writes_fail"]);
+    let metrics = world.admin(Method::GET, "/metrics", "").await.text();
+    for line in [
+        "storekeeper_condition{code=\"keyring_reads_fail\",app=\"\"} 1",
+        "storekeeper_condition{code=\"clock_skewed\",app=\"\"} 0",
+        "storekeeper_keyring_up{side=\"writes\"} 0",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+    assert_eq!(world.admin(Method::GET, "/livez", "").await.status, StatusCode::OK, "an outage restarts nothing");
+    assert_eq!(world.admin(Method::GET, "/readyz", "").await.status, StatusCode::OK, "what is remembered is served");
+    world.keyring.memory.set_available(true);
+    assert_eq!(world.get("/v1/health").await.json(), json!({"conditions": []}));
+}
+
+#[tokio::test]
+async fn conditions_of_other_apps_are_not_shown() {
+    let world = World::new().await;
+    for app in ["mygame", "other"] {
+        assert_eq!(world.admin(Method::POST, &format!("/v1/admin/apps/{app}/pause"), "").await.status, StatusCode::OK);
+    }
+    let apps = |health: serde_json::Value| -> Vec<String> {
+        let conditions = health["conditions"].as_array().unwrap().clone();
+        conditions.iter().map(|one| one["app"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(apps(world.get("/v1/health").await.json()), ["mygame", "other"]);
+    assert_eq!(apps(world.get_as(LIMITED, "/v1/health").await.json()), ["mygame"]);
 }
 
 #[tokio::test]

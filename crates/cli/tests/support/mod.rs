@@ -113,7 +113,8 @@ impl Place {
         Server { child, said, said_since }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// A command of this place, not started yet.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_storekeeper"));
         command.args(arguments).current_dir(self.path());
         command

@@ -20,6 +20,8 @@ pub struct Observation {
     pub clocks: Option<(Timestamp, Timestamp)>,
     /// Whether they differ by more than five minutes.
     pub skewed: bool,
+    /// The part of all keys that are this keeper's to renew: 1 where no other keeper shares the keyring.
+    pub part: f64,
     /// Attempts under way.
     pub in_flight: usize,
     /// Rows held in memory for whatever reason: waiting, tried, or on their way to the disk.
@@ -105,6 +107,7 @@ impl Engine {
             tickets: tickets.collect(),
             clocks: self.clocks,
             skewed: self.skewed,
+            part: self.share.as_ref().map_or(1.0, crate::fleet::Share::part),
             in_flight: self.in_flight,
             rows: self.attempts.len(),
             scanned_at: if self.has_nothing_to_look_for(now) { Some(now) } else { self.scanned_at },
