@@ -96,6 +96,7 @@ impl Command {
         match self {
             Self::Serve(_) | Self::Dev(_) => true,
             Self::Emulator(emulator) => emulator.serves(),
+            Self::Bench(bench) => bench.compares(),
             _ => false,
         }
     }

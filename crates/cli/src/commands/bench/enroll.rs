@@ -3,6 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
+use super::against::Comparison;
 use super::keep::{Keep, TellUsage};
 use super::load::{Connected, Fire, Fired, Load, Shots};
 use super::machine::{Cores, Usage};
@@ -44,6 +45,13 @@ pub(super) struct Found {
 }
 
 impl Enroll {
+    /// What another build is compared in.
+    pub(super) fn comparison(&self) -> Comparison<'_> {
+        let keys = if self.single { KEYS_SINGLE } else { KEYS };
+        let flags: &[_] = if self.single { &["--single"] } else { &[] };
+        Comparison { verb: "enroll", cpu_member: "cpu_us_per_key", common: &self.common, keys, seconds: SECONDS, flags }
+    }
+
     /// Enrolls into an empty keyring.
     pub(super) async fn run(self) -> Result<Found, CommandError> {
         let cores = Cores::split(self.common.cores)?;

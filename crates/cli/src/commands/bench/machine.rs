@@ -59,14 +59,33 @@ pub(super) fn named() -> String {
 
 #[cfg(target_os = "linux")]
 mod system {
+    use rustix::process::Pid;
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
     use rustix::time::{ClockId, clock_gettime};
 
     use super::{CommandError, Usage, failure};
 
     pub(in super::super) fn allowed() -> Result<Vec<usize>, CommandError> {
-        let set = sched_getaffinity(None).map_err(failure)?;
+        cores_of(None).map_err(failure)
+    }
+
+    fn cores_of(process: Option<Pid>) -> rustix::io::Result<Vec<usize>> {
+        let set = sched_getaffinity(process)?;
         Ok((0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
+    }
+
+    /// Whether some process of this group is pinned to exactly these cores.
+    pub(in super::super) fn is_pinned(group: Pid, cores: &[usize]) -> Result<bool, CommandError> {
+        let entries = std::fs::read_dir("/proc").map_err(failure)?;
+        let mut processes = entries.filter_map(|entry| Pid::from_raw(entry.ok()?.file_name().to_str()?.parse().ok()?));
+        // A process that has ended since is in no group. Nor is one of another namespace, whose group reads as 0.
+        let group = group.as_raw_nonzero().to_string();
+        let is_in_group = |process: Pid| {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).unwrap_or_default();
+            // The name in parentheses may hold anything; behind it stand state, parent and group.
+            stat.rsplit_once(')').is_some_and(|(_, fields)| fields.split_whitespace().nth(2) == Some(&group))
+        };
+        Ok(processes.any(|process| is_in_group(process) && cores_of(Some(process)).is_ok_and(|those| those == cores)))
     }
 
     /// Pins the calling thread, and with it whatever it starts from here on.
@@ -103,13 +122,17 @@ mod system {
         Err(unsupported())
     }
 
+    pub(in super::super) fn is_pinned(_: rustix::process::Pid, _: &[usize]) -> Result<bool, CommandError> {
+        Err(unsupported())
+    }
+
     fn unsupported() -> CommandError {
         failure("benches pin processes to cores and read /proc, so they need Linux")
     }
 }
 
 use system::allowed;
-pub(super) use system::{pin, usage};
+pub(super) use system::{is_pinned, pin, usage};
 
 #[cfg(test)]
 mod tests {

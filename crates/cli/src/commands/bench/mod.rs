@@ -3,6 +3,7 @@
 //! Every bench runs its parts as processes of their own: what is measured is pinned to its cores, load and stub to the
 //! others. All of them speak over loopback. One line of JSON is printed last.
 
+mod against;
 mod bare;
 mod counting;
 mod drain;
@@ -25,11 +26,15 @@ mod scan;
 mod serve;
 mod stub;
 
+use std::path::Path;
+
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use self::against::Comparison;
 use crate::exit::{CommandError, CommandResult, Exit};
 use crate::output;
+use crate::signals::Signals;
 
 /// Measure renewing, serving, reading or enrolling on this machine; nothing but loopback is touched.
 #[derive(Debug, Subcommand)]
@@ -65,11 +70,16 @@ pub struct Common {
     /// How many cores the measured process is pinned to; load and stub run on the others
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     cores: u16,
+    #[command(flatten)]
+    against: against::Against,
 }
 
 impl Bench {
     /// Runs the bench and prints what it found.
     pub async fn run(self) -> CommandResult {
+        if let Some((comparison, binary)) = self.comparison() {
+            return report(&Signals::listen()?.interrupt(comparison.run(binary)).await?);
+        }
         match self {
             Self::Renew(renew) => report(&renew.run().await?),
             Self::Serve(serve) => report(&serve.run()?),
@@ -78,6 +88,24 @@ impl Bench {
             Self::Scale(scale) => report(&scale.run().await?),
             Self::Part => part::run().await,
         }
+    }
+
+    /// Whether another build runs, which has to be ended with this one.
+    pub(super) fn compares(&self) -> bool {
+        self.comparison().is_some()
+    }
+
+    /// The comparison with another build, when that is asked for.
+    fn comparison(&self) -> Option<(Comparison<'_>, &Path)> {
+        let comparison = match self {
+            Self::Renew(renew) => renew.comparison(),
+            Self::Serve(serve) => serve.comparison(),
+            Self::Read(read) => read.comparison(),
+            Self::Enroll(enroll) => enroll.comparison(),
+            Self::Scale(_) | Self::Part => return None,
+        };
+        let binary = comparison.common.against.binary()?;
+        Some((comparison, binary))
     }
 }
 

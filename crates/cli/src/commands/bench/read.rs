@@ -3,6 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
+use super::against::Comparison;
 use super::bare::Bare;
 use super::fill::{Fill, Filled};
 use super::keep::{Keep, TellUsage};
@@ -58,6 +59,18 @@ struct Side {
 }
 
 impl Read {
+    /// What another build is compared in.
+    pub(super) fn comparison(&self) -> Comparison<'_> {
+        Comparison {
+            verb: "read",
+            cpu_member: "cpu_us_per_read",
+            common: &self.common,
+            keys: KEYS,
+            seconds: SECONDS,
+            flags: &[],
+        }
+    }
+
     /// Lets both servers take turns until the time is up.
     pub(super) async fn run(self) -> Result<Found, CommandError> {
         let cores = Cores::split(self.common.cores)?;

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
+use super::against::Comparison;
 use super::drain::{Drain, Drained};
 use super::fill::{Fill, Filled};
 use super::machine::Cores;
@@ -40,6 +41,18 @@ pub(super) struct Found {
 }
 
 impl Renew {
+    /// What another build is compared in.
+    pub(super) fn comparison(&self) -> Comparison<'_> {
+        Comparison {
+            verb: "renew",
+            cpu_member: "cpu_us_per_renewal",
+            common: &self.common,
+            keys: KEYS,
+            seconds: SECONDS,
+            flags: &[],
+        }
+    }
+
     /// Fills, drains, tells.
     pub(super) async fn run(self) -> Result<Found, CommandError> {
         let cores = Cores::split(self.common.cores)?;

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
+use super::against::Comparison;
 use super::emulate::{Emulate, Minted, Order, Signed};
 use super::load::{Connected, Fire, Fired, Load, Shots};
 use super::machine::{Cores, Usage};
@@ -51,6 +52,18 @@ struct Sums {
 }
 
 impl Serve {
+    /// What another build is compared in.
+    pub(super) fn comparison(&self) -> Comparison<'_> {
+        Comparison {
+            verb: "serve",
+            cpu_member: "cpu_us_per_renewal",
+            common: &self.common,
+            keys: KEYS,
+            seconds: SECONDS,
+            flags: &[],
+        }
+    }
+
     /// Lets both sides take turns until the time is up.
     pub(super) fn run(self) -> Result<Found, CommandError> {
         let cores = Cores::split(self.common.cores)?;
