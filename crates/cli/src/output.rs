@@ -1,6 +1,8 @@
 //! What commands print: tables for people, JSON for programs, spans and counts as a person says them.
 
+use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -32,6 +34,34 @@ pub fn print(text: &str) -> CommandResult {
         }
         _ => Ok(()),
     }
+}
+
+/// Stdout for keys, which are lost where they are not written: the standard library's own takes some failures for success,
+/// and writes to nowhere when stdout was closed.
+///
+/// # Errors
+/// When there is no stdout.
+pub fn secret_stdout() -> Result<File, CommandError> {
+    let fail = |error: io::Error| CommandError::new(Exit::Failure, format!("stdout: {error}"));
+    let stdout = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(fail)?);
+    if is_missing(&stdout).map_err(fail)? {
+        return Err(CommandError::new(Exit::Failure, "stdout is closed, so keys would be lost: nothing was done"));
+    }
+    Ok(stdout)
+}
+
+/// Whether this stands in for a stdout that was closed: the null device, open for reading too, as no shell opens it.
+#[cfg(target_os = "linux")]
+fn is_missing(stdout: &File) -> io::Result<bool> {
+    use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, makedev};
+    let (stat, flags) = (fstat(stdout)?, fcntl_getfl(stdout)?);
+    let is_null = FileType::from_raw_mode(stat.st_mode).is_char_device() && stat.st_rdev == makedev(1, 3);
+    Ok(is_null && flags.contains(OFlags::RDWR))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_missing(_: &File) -> io::Result<bool> {
+    Ok(false)
 }
 
 /// Prints a value as JSON: in one line, or indented where a person reads it.

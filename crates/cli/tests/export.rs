@@ -106,3 +106,18 @@ fn two_exports_do_not_write_one_file() {
     place.run(&export).fails(2, "is there already");
     assert_eq!(fs::read_to_string(place.path().join("all.ndjson")).unwrap().lines().count(), 1);
 }
+
+#[test]
+fn a_closed_stdout_takes_no_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let keeper = keeper(|request, lines| match request {
+        _ if request.starts_with("POST") => marked(&lines, |_| panic!("a key without a line is marked")),
+        _ => page(&["a"], 1),
+    });
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", r#"exec "$0" export --handover --admin-server "$1" >&-"#, env!("CARGO_BIN_EXE_storekeeper")]);
+    let done = command.arg(keeper).current_dir(dir.path()).output().unwrap();
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(said.contains("stdout is closed"), "{said}");
+}

@@ -8,6 +8,7 @@ use storekeeper_model::Secret;
 
 use crate::envelope::EnvelopeWriter;
 use crate::exit::{CommandError, Exit};
+use crate::output::secret_stdout;
 use crate::private;
 
 use super::bookmark::Bookmark;
@@ -154,7 +155,7 @@ fn lock(file: &File, path: &Path) -> Result<(), CommandError> {
 fn bytes(file: Option<&Destination>) -> Result<Bytes, CommandError> {
     let bytes: Box<dyn io::Write + Send> = match file {
         Some(destination) => Box::new(destination.file.try_clone().map_err(|error| failed(&error))?),
-        None => Box::new(io::stdout()),
+        None => Box::new(secret_stdout()?),
     };
     Ok(BufWriter::with_capacity(256 * 1024, bytes))
 }
