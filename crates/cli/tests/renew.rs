@@ -2,14 +2,17 @@
 //! Store meanwhile.
 #![expect(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
 
-use std::io::Cursor;
-use std::sync::Arc;
+#[path = "renew/ended.rs"]
+mod ended;
+
+use std::io::{Cursor, Write};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use storekeeper::compose;
 use storekeeper::remote::{Peer, Remote};
-use storekeeper::renew::{RenewSettings, Renewer, Tally, Which, Word, run};
+use storekeeper::renew::{Outcome, RenewSettings, Renewer, Rescue, Tally, Which, Word, run};
 use storekeeper::target::endpoint;
 use storekeeper_client::{Endpoints, EntraVersion};
 use storekeeper_clock::VirtualClock;
@@ -89,12 +92,32 @@ impl Store {
     async fn renew(&self, settings: RenewSettings, lines: &[String]) -> (Tally, Vec<Value>) {
         let transport = compose::transport(None).unwrap();
         let renewer = Renewer::new(settings, transport, Arc::new(self.0.clock().clone()));
-        let mut output = Vec::new();
+        let output = Output::default();
         let input = Cursor::new(lines.join("\n").into_bytes());
-        let tally = run(&renewer, input, &mut output).await.unwrap();
-        let output = String::from_utf8(output).unwrap();
-        (tally, output.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+        let (signals, rescue) = (futures_util::stream::pending(), Rescue::new(Vec::new()));
+        let Outcome { tally, input_failure, unwritten } = run(&renewer, input, output.clone(), signals, &rescue).await;
+        assert!(input_failure.is_none() && unwritten.is_none(), "{input_failure:?} {unwritten:?}");
+        let output = output.0.lock().unwrap();
+        (tally, parsed(&String::from_utf8_lossy(&output)))
     }
+}
+
+/// Output that can be looked at afterwards.
+#[derive(Clone, Default)]
+struct Output(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn parsed(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn words(lines: &[Value]) -> Vec<&str> {

@@ -96,6 +96,7 @@ impl Command {
         match self {
             Self::Serve(_) | Self::Dev(_) => true,
             Self::Emulator(emulator) => emulator.serves(),
+            Self::Key(key) => key.renews(),
             Self::Bench(bench) => bench.compares(),
             _ => false,
         }

@@ -1,5 +1,7 @@
 //! `Line`: one line of the stream. What a caller put beside the key comes back as it came.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::value::RawValue;
@@ -14,29 +16,52 @@ const KEY: &str = "key";
 /// A line that was read.
 #[derive(Debug)]
 pub(super) struct Line {
-    members: Members,
+    content: Content,
     key: Result<StoreIdKey, Verdict>,
+    bytes: usize,
+}
+
+/// What a line holds. It comes out again whatever it is.
+#[derive(Debug)]
+enum Content {
+    /// The members of an object.
+    Members(Members),
+    /// Text that is no object; comes out as the member `line`.
+    Text(String),
+    /// Bytes that are no UTF-8; come out as the member `line_base64`.
+    Bytes(Vec<u8>),
 }
 
 /// The members of an object, in their order and as they were written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Members(Vec<(String, Box<RawValue>)>);
 
 impl Line {
-    /// Reads a line. One that cannot be understood has a verdict already.
+    /// Reads a line, without its end. One that cannot be understood has a verdict already.
     pub(super) fn read(line: &[u8]) -> Self {
-        let Ok(members) = serde_json::from_slice::<Members>(line) else {
-            let verdict = invalid("line_invalid", "the line is not a JSON object");
-            return Self { members: Members::default(), key: Err(verdict) };
+        let Ok(members) = serde_json::from_slice::<Members>(line.trim_ascii()) else {
+            return Self::unreadable(line, invalid("line_invalid", "the line is not a JSON object"));
         };
         let key = members.key().and_then(|text| StoreIdKey::parse(text).map_err(|error| not_a_key(&error)));
-        Self { members, key }
+        Self { content: Content::Members(members), key, bytes: line.len() }
     }
 
-    /// Stands for a line that was too long to be read.
-    pub(super) fn too_long() -> Self {
-        let verdict = invalid("line_too_long", "the line is longer than 64 KiB");
-        Self { members: Members::default(), key: Err(verdict) }
+    /// A line that is too long to be looked into.
+    pub(super) fn too_long(line: &[u8]) -> Self {
+        Self::unreadable(line, invalid("line_too_long", "the line is longer than 64 KiB"))
+    }
+
+    fn unreadable(line: &[u8], verdict: Verdict) -> Self {
+        let content = match std::str::from_utf8(line) {
+            Ok(text) => Content::Text(text.to_owned()),
+            Err(_) => Content::Bytes(line.to_owned()),
+        };
+        Self { content, key: Err(verdict), bytes: line.len() }
+    }
+
+    /// How long it was.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The key, or why there is none.
@@ -44,10 +69,12 @@ impl Line {
         self.key.as_ref()
     }
 
-    /// The line to answer with, without its end.
+    /// The line to answer with.
     pub(super) fn answer(&self, verdict: &Verdict) -> Vec<u8> {
-        serde_json::to_vec(&Answered { line: self, verdict })
-            .expect("text and raw JSON can always be written to memory")
+        let mut line = serde_json::to_vec(&Answered { line: self, verdict })
+            .expect("text and raw JSON can always be written to memory");
+        line.push(b'\n');
+        line
     }
 }
 
@@ -107,11 +134,17 @@ impl Serialize for Answered<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self { line, verdict } = self;
         let mut map = serializer.serialize_map(None)?;
-        for (name, value) in &line.members.0 {
-            match &verdict.successor {
-                _ if OURS.contains(&name.as_str()) => {}
-                Some(successor) if name == KEY => map.serialize_entry(name, successor.jwt().expose())?,
-                _ => map.serialize_entry(name, value)?,
+        match &line.content {
+            Content::Text(text) => map.serialize_entry("line", text)?,
+            Content::Bytes(bytes) => map.serialize_entry("line_base64", &STANDARD.encode(bytes))?,
+            Content::Members(Members(members)) => {
+                for (name, value) in members {
+                    match &verdict.successor {
+                        _ if OURS.contains(&name.as_str()) => {}
+                        Some(successor) if name == KEY => map.serialize_entry(name, successor.jwt().expose())?,
+                        _ => map.serialize_entry(name, value)?,
+                    }
+                }
             }
         }
         map.serialize_entry("result", verdict.word.as_str())?;
@@ -136,7 +169,7 @@ mod tests {
     fn answered(line: &str) -> String {
         let line = Line::read(line.as_bytes());
         let verdict = line.key().err().cloned().unwrap_or_else(|| Verdict::other(Word::Kept, "not_due", "later"));
-        String::from_utf8(line.answer(&verdict)).unwrap()
+        String::from_utf8(line.answer(&verdict)).unwrap().trim_end_matches('\n').to_owned()
     }
 
     fn check(line: &str, expected: &str) {
@@ -144,11 +177,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_line_is_answered_all_the_same() {
-        let no_object = r#"{"result":"invalid","code":"line_invalid","detail":"the line is not a JSON object"}"#;
-        for line in ["", "[]", "eyJ", "{", "7"] {
-            check(line, no_object);
+    fn what_is_no_line_comes_out_with_its_content() {
+        let no_object = r#""result":"invalid","code":"line_invalid","detail":"the line is not a JSON object"}"#;
+        for line in ["", "[]", "eyJ", "{", "7", "\r", " {\"key\":\"eyJ\"", "é\u{0}\\"] {
+            check(line, &format!("{{\"line\":{},{no_object}", serde_json::to_string(line).unwrap()));
         }
+        let line = Line::read(b"{\"key\":\"\xff\"}");
+        let out = String::from_utf8(line.answer(line.key().unwrap_err())).unwrap();
+        assert!(out.starts_with("{\"line_base64\":\"eyJrZXkiOiL/In0=\",\"result\":\"invalid\""), "{out}");
+        let out = String::from_utf8(Line::too_long(b"long").answer(line.key().unwrap_err())).unwrap();
+        assert!(out.starts_with("{\"line\":\"long\","), "{out}");
         check("{}", r#"{"result":"invalid","code":"line_invalid","detail":"the line needs one member `key`"}"#);
         check(
             r#"{"key":7}"#,

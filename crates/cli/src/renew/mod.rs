@@ -6,12 +6,22 @@
 
 mod app;
 mod gate;
+mod input;
 mod line;
+mod pipe;
 mod renewer;
+mod rescue;
+mod single;
+mod stop;
 mod stream;
+mod tally;
 mod tickets;
 mod verdict;
+mod writer;
 
 pub use renewer::{RenewSettings, Renewer, Which};
-pub use stream::{Tally, run};
+pub use rescue::Rescue;
+pub use single::{rescue_line, run_one};
+pub use stream::{Outcome, Unwritten, run};
+pub use tally::Tally;
 pub use verdict::{Verdict, Word};

@@ -12,10 +12,11 @@ use storekeeper_client::{
 };
 use storekeeper_clock::Clock;
 use storekeeper_keeper::AppConfig;
-use storekeeper_model::{KeyId, StoreIdKey, Timestamp};
-use tokio::sync::Semaphore;
+use storekeeper_model::{KeyId, ServiceTicket, StoreIdKey, Timestamp};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::app::App;
+use super::stop::Stop;
 use super::tickets::{Authority, Fault};
 use super::verdict::{Verdict, Word};
 use crate::compose::{CONCURRENCY, REQUEST_TIMEOUT};
@@ -25,6 +26,10 @@ use crate::exit::{CommandError, Exit};
 const ATTEMPTS_MAX: u32 = 4;
 /// The wait after the first failure, doubled with each further one.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// Once nothing new is sent, what is in flight is waited for twice as long as the slowest exchange took until then, within
+/// these limits: a Store that has been silent all the time is hardly waited for, a slow one as long as a keeper drains.
+const FINISH_MIN: Duration = Duration::from_secs(1);
+const FINISH_MAX: Duration = Duration::from_secs(20);
 
 const OPEN: &str = "no semaphore is ever closed";
 
@@ -67,6 +72,8 @@ pub struct Renewer {
     permits: Semaphore,
     random: Mutex<SmallRng>,
     skew: Mutex<Option<ClockSkew>>,
+    stop: Stop,
+    slowest: Mutex<Duration>,
 }
 
 /// What an attempt means (life.md 2).
@@ -101,7 +108,27 @@ impl Renewer {
             permits: Semaphore::new(CONCURRENCY),
             random: Mutex::new(SmallRng::seed_from_u64(settings.seed)),
             skew: Mutex::default(),
+            stop: Stop::default(),
+            slowest: Mutex::default(),
         }
+    }
+
+    /// Sends nothing from here on. Keys that were not sent are answered at once as interrupted; the span is for how long
+    /// it is worth waiting for those in flight.
+    pub fn finish(&self) -> Duration {
+        self.stop.finish();
+        let slowest = *self.slowest.lock().expect("no holder of this lock panics");
+        (slowest * 2).clamp(FINISH_MIN, FINISH_MAX)
+    }
+
+    /// Waits for no answer from here on.
+    pub fn abandon(&self) {
+        self.stop.abandon();
+    }
+
+    /// The clock that it waits by.
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.clock
     }
 
     /// Renews one key.
@@ -138,11 +165,13 @@ impl Renewer {
     }
 
     async fn attempts(&self, app: &App, key: &StoreIdKey) -> Verdict {
-        let (mut floor, mut failures) = (None, 0);
+        let (mut floor, mut failures, mut last) = (None, 0, None);
         let mut _retry = None;
         loop {
             let answer = match self.attempt(app, key, floor).await {
                 Ok(answer) => answer,
+                // What an earlier attempt came to says more than that there was no further one.
+                Err(verdict) if verdict.is_interrupted() => return last.unwrap_or(verdict),
                 Err(verdict) => return verdict,
             };
             match self.learn(app, key, answer) {
@@ -152,28 +181,73 @@ impl Renewer {
                     floor = Some(self.clock.now());
                     _retry = Some(app.refused.one_more());
                 }
-                Meaning::Refused(error) => return told(Word::Refused, &error),
+                Meaning::Refused(error) => return verdict_of(Word::Refused, &error),
                 Meaning::WrongClient(error) => {
                     app.wrong_client();
-                    return told(Word::Failed, &error);
+                    return verdict_of(Word::Failed, &error);
                 }
-                Meaning::Ours(error) => return told(Word::Failed, &error),
+                Meaning::Ours(error) => return verdict_of(Word::Failed, &error),
                 Meaning::Silent(error, asked) => {
                     failures += 1;
                     let wait = self.wait(failures, asked);
                     if failures >= ATTEMPTS_MAX || wait > self.patience {
-                        return told(Word::Failed, &error);
+                        return verdict_of(Word::Failed, &error);
                     }
-                    drop(self.clock.sleep_until(self.clock.now() + wait).await);
+                    tokio::select! {
+                        biased;
+                        () = self.stop.finishing() => return verdict_of(Word::Failed, &error),
+                        hold = self.clock.sleep_until(self.clock.now() + wait) => drop(hold),
+                    }
+                    last = Some(verdict_of(Word::Failed, &error));
                 }
             }
         }
     }
 
-    /// One attempt, as soon as everything that holds it back lets it go.
+    /// One attempt, as soon as everything that holds it back lets it go, unless renewals end before.
     async fn attempt(&self, app: &App, key: &StoreIdKey, floor: Option<Timestamp>) -> Result<RenewalAnswer, Verdict> {
+        let (_place, ticket) = tokio::select! {
+            biased;
+            () = self.stop.finishing() => return Err(Verdict::interrupted(match floor {
+                None => "not sent: renewals were ended",
+                Some(_) => "refused once; renewals were ended before it was sent with a fresh ticket",
+            })),
+            ready = self.ready(app, key, floor) => ready?,
+        };
+        let mut vector = {
+            let mut random = self.random.lock().expect("no holder of this lock panics");
+            CorrelationVector::seed(&mut *random)
+        };
+        vector.increment();
+        let call = RenewalCall::new(self.endpoints.for_kind(key.kind()), key, &ticket, &vector);
+        let sent_at = self.clock.elapsed();
+        let answer = tokio::select! {
+            biased;
+            answer = self.transport.send(prepare(&call), REQUEST_TIMEOUT) => answer,
+            () = self.stop.over() => return Err(Verdict::interrupted(
+                "sent, and not answered before renewals were ended: the Store may have renewed it",
+            )),
+        };
+        Ok(match answer {
+            Ok(answer) => {
+                let took = self.clock.elapsed().saturating_sub(sent_at);
+                let mut slowest = self.slowest.lock().expect("no holder of this lock panics");
+                *slowest = took.max(*slowest);
+                interpret(key, &answer, self.clock.now())
+            }
+            Err(error) => RenewalAnswer::unanswered(error),
+        })
+    }
+
+    /// Waits until the key may be sent: for its turn, its app's ticket and its host's pace.
+    async fn ready(
+        &self,
+        app: &App,
+        key: &StoreIdKey,
+        floor: Option<Timestamp>,
+    ) -> Result<(SemaphorePermit<'_>, Arc<ServiceTicket>), Verdict> {
         let no_ticket = |fault: Fault| Verdict::other(Word::Failed, fault.code, fault.detail);
-        let _place = loop {
+        let place = loop {
             app.goes_on()?;
             // Waited for before a place is taken: a fresh ticket may take a minute, and others need none.
             if floor.is_none() {
@@ -194,16 +268,7 @@ impl Renewer {
             )
         })?;
         let ticket = app.tickets.get(floor).await.map_err(no_ticket)?;
-        let mut vector = {
-            let mut random = self.random.lock().expect("no holder of this lock panics");
-            CorrelationVector::seed(&mut *random)
-        };
-        vector.increment();
-        let call = RenewalCall::new(self.endpoints.for_kind(key.kind()), key, &ticket, &vector);
-        Ok(match self.transport.send(prepare(&call), REQUEST_TIMEOUT).await {
-            Ok(answer) => interpret(key, &answer, self.clock.now()),
-            Err(error) => RenewalAnswer::unanswered(error),
-        })
+        Ok((place, ticket))
     }
 
     /// What the answer means, for the key and for the host.
@@ -257,6 +322,6 @@ impl Renewer {
     }
 }
 
-fn told(word: Word, error: &RenewError) -> Verdict {
+fn verdict_of(word: Word, error: &RenewError) -> Verdict {
     Verdict::other(word, error.code(), CommandError::with_causes(Exit::Failure, error).message)
 }

@@ -1,154 +1,112 @@
-//! NDJSON in, NDJSON out: as many lines out as in, in order, in bounded memory.
+//! NDJSON in, NDJSON out: as many lines out as in, in order, in bounded memory. What the Store has renewed comes out also
+//! when the stream is ended in the middle, or when its output cannot be written any more.
 
-use std::io::{BufRead, Read as _, Write};
+use std::io::{self, BufRead, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use futures_util::StreamExt as _;
-use futures_util::stream;
+use futures_util::stream::{FuturesOrdered, Stream, StreamExt as _};
 use tokio::sync::mpsc;
-use zeroize::Zeroizing;
 
+use super::input::read;
 use super::line::Line;
+use super::pipe::{Pipe, TICK, answer};
 use super::renewer::Renewer;
-use super::verdict::Word;
-use crate::exit::{CommandError, Exit};
+use super::rescue::Rescue;
+use super::tally::Tally;
+use super::writer::Writer;
 
-/// The longest line that is read.
-const LINE_BYTES_MAX: usize = 64 * 1024;
-/// How many lines are held at once. A refused key waits up to a minute for a fresh ticket, and every answer behind it
-/// waits with it: so many may, at some 10 kB each.
-const WINDOW: usize = 4096;
-/// How many lines are read ahead of that.
-const READ_AHEAD: usize = 64;
+/// What came of a stream.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The lines that were written.
+    pub tally: Tally,
+    /// Why input was not read to its end.
+    pub input_failure: Option<io::Error>,
+    /// What could not be written.
+    pub unwritten: Option<Unwritten>,
+}
 
-/// How many lines came to what.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally([u64; Word::ALL.len()]);
+/// The lines that could not be written: the rest of the output.
+#[derive(Debug)]
+pub struct Unwritten {
+    /// Why not; `None` when the reader stood still.
+    pub failure: Option<Arc<io::Error>>,
+    /// What became of their keys.
+    pub tally: Tally,
+    /// The rescue file that holds them, or why there is none. Where no key has a successor nothing is to be rescued.
+    pub rescued: Option<Result<PathBuf, String>>,
+}
 
-impl Tally {
-    /// One more.
-    fn count(&mut self, word: Word) {
-        self.0[word as usize] += 1;
-    }
-
-    /// How many lines came to this.
-    pub fn of(&self, word: Word) -> u64 {
-        self.0[word as usize]
-    }
-
-    /// How many lines there were.
-    pub fn lines(&self) -> u64 {
-        self.0.iter().sum()
-    }
-
-    /// Whether every key is renewed or need not be.
-    pub fn is_clean(&self) -> bool {
-        self.of(Word::Renewed) + self.of(Word::Kept) == self.lines()
+impl Unwritten {
+    /// Whether successors are among them that stand nowhere.
+    pub fn is_lost(&self) -> bool {
+        matches!(self.rescued, Some(Err(_)))
     }
 }
 
-/// Renews what `input` holds, line by line, and writes one line for each.
-///
-/// # Errors
-/// When the input cannot be read or the output not be written; what was written until then stands.
+/// Renews what `input` holds, line by line, and writes one line for each. The first signal ends this in order, another one
+/// at once.
 pub async fn run(
     renewer: &Renewer,
     input: impl BufRead + Send + 'static,
-    output: &mut impl Write,
-) -> Result<Tally, CommandError> {
-    let lines = stream::unfold(read(input), |mut lines| async move { lines.recv().await.map(|line| (line, lines)) });
-    let answers = lines.map(|line| async {
-        match line {
-            Ok(line) => Ok(answer(renewer, &line).await),
-            Err(error) => Err(CommandError::new(Exit::Failure, format!("cannot read the lines: {error}"))),
-        }
-    });
-    let mut answers = std::pin::pin!(answers.buffered(WINDOW));
-    let mut tally = Tally::default();
-    while let Some(answered) = answers.next().await {
-        let (mut text, word) = answered?;
-        text.push(b'\n');
-        let written = output.write_all(&text).and_then(|()| output.flush());
-        written.map_err(|error| CommandError::new(Exit::Failure, format!("cannot write the answers: {error}")))?;
-        tally.count(word);
-    }
-    Ok(tally)
-}
-
-async fn answer(renewer: &Renewer, line: &Line) -> (Vec<u8>, Word) {
-    let verdict = match line.key() {
-        Ok(key) => renewer.renew(key).await,
-        Err(verdict) => verdict.clone(),
-    };
-    (line.answer(&verdict), verdict.word)
-}
-
-/// Reads in a thread of its own, which a process that ends does not wait for.
-fn read(mut input: impl BufRead + Send + 'static) -> mpsc::Receiver<std::io::Result<Line>> {
-    let (sender, lines) = mpsc::channel(READ_AHEAD);
-    std::thread::spawn(move || {
-        while let Some(line) = next_line(&mut input).transpose() {
-            let is_last = line.is_err();
-            if sender.blocking_send(line).is_err() || is_last {
-                return;
-            }
-        }
-    });
-    lines
-}
-
-/// The next line, or `None` at the end. An empty line is a line.
-fn next_line(input: &mut impl BufRead) -> std::io::Result<Option<Line>> {
-    let mut text = Zeroizing::new(Vec::with_capacity(2048));
-    let limit = LINE_BYTES_MAX as u64 + 1;
-    if input.take(limit).read_until(b'\n', &mut text)? == 0 {
-        return Ok(None);
-    }
-    if text.last() == Some(&b'\n') {
-        text.pop();
-    } else if text.len() > LINE_BYTES_MAX {
-        skip_line(input)?;
-        return Ok(Some(Line::too_long()));
-    }
-    Ok(Some(Line::read(text.trim_ascii())))
-}
-
-fn skip_line(input: &mut impl BufRead) -> std::io::Result<()> {
+    output: impl Write + Send + 'static,
+    mut signals: impl Stream<Item = ()> + Unpin,
+    rescue: &Rescue,
+) -> Outcome {
+    let mut pipe = Pipe::new(renewer, Writer::start(output));
+    let mut input = Input { lines: Some(read(input)), failure: None };
+    let mut answers = FuturesOrdered::new();
     loop {
-        let buffer = input.fill_buf()?;
-        let end = buffer.iter().position(|byte| *byte == b'\n');
-        let (length, is_end) = (end.map_or(buffer.len(), |at| at + 1), end.is_some() || buffer.is_empty());
-        input.consume(length);
-        if is_end {
-            return Ok(());
+        if pipe.closes_input() {
+            input.lines = None;
+        }
+        if input.lines.is_none() && answers.is_empty() && pipe.is_written() {
+            break;
+        }
+        let is_ending = pipe.is_ending();
+        tokio::select! {
+            biased;
+            Some(()) = signals.next() => pipe.on_signal(),
+            () = pipe.writer.advanced() => pipe.on_progress(),
+            Some(answered) = answers.next() => pipe.on_answer(answered),
+            line = input.next(), if pipe.has_room(answers.len()) => {
+                if let Some(line) = line {
+                    pipe.on_line(&line);
+                    answers.push_back(answer(renewer, line));
+                }
+            }
+            () = tick(renewer, is_ending) => {}
         }
     }
+    Outcome { input_failure: input.failure, ..pipe.end(rescue) }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Resolves when the limits of an ending stream are to be looked at again.
+pub(super) async fn tick(renewer: &Renewer, is_ending: bool) {
+    if !is_ending {
+        std::future::pending::<()>().await;
+    }
+    let clock = renewer.clock();
+    drop(clock.sleep_until(clock.now() + TICK).await);
+}
 
-    fn codes(input: &[u8]) -> Vec<String> {
-        let mut input = input;
-        let mut codes = Vec::new();
-        while let Some(line) = next_line(&mut input).unwrap() {
-            codes.push(line.key().err().unwrap().code.clone().unwrap().into_owned());
+/// What is read.
+struct Input {
+    lines: Option<mpsc::Receiver<io::Result<Line>>>,
+    failure: Option<io::Error>,
+}
+
+impl Input {
+    /// The next line, or `None` when there has just come an end; pending after that.
+    async fn next(&mut self) -> Option<Line> {
+        let Some(lines) = &mut self.lines else { return std::future::pending().await };
+        match lines.recv().await {
+            Some(Ok(line)) => return Some(line),
+            Some(Err(error)) => self.failure = Some(error),
+            None => {}
         }
-        codes
-    }
-
-    #[test]
-    fn every_line_counts_whatever_it_holds() {
-        assert_eq!(codes(b""), [""; 0]);
-        assert_eq!(codes(b"\n"), ["line_invalid"]);
-        assert_eq!(codes(b"{\"key\":\"\"}\r\n\nx"), ["key_empty", "line_invalid", "line_invalid"]);
-    }
-
-    #[test]
-    fn a_line_that_is_too_long_is_passed_over() {
-        let mut input = vec![b'a'; LINE_BYTES_MAX * 3];
-        input.extend_from_slice(b"\n{\"key\":\"\"}\n");
-        assert_eq!(codes(&input), ["line_too_long", "key_empty"]);
-        assert_eq!(codes(&vec![b'a'; LINE_BYTES_MAX + 1]), ["line_too_long"]);
+        self.lines = None;
+        None
     }
 }

@@ -35,6 +35,8 @@ impl Word {
     }
 }
 
+const INTERRUPTED: &str = "interrupted";
+
 /// What became of one key.
 #[derive(Debug, Clone)]
 pub struct Verdict {
@@ -51,6 +53,16 @@ pub struct Verdict {
 impl Verdict {
     pub(super) fn renewed(successor: Box<StoreIdKey>) -> Self {
         Self { word: Word::Renewed, code: None, detail: None, successor: Some(successor) }
+    }
+
+    /// Renewals were ended before anything was learned.
+    pub(super) fn interrupted(detail: &str) -> Self {
+        Self::other(Word::Failed, INTERRUPTED, detail)
+    }
+
+    /// Whether it says only that.
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.code.as_deref() == Some(INTERRUPTED)
     }
 
     pub(super) fn other(word: Word, code: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {

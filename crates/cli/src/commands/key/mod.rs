@@ -37,6 +37,11 @@ enum Verb {
 }
 
 impl Key {
+    /// Whether keys are renewed here, which has to end in order.
+    pub(super) fn renews(&self) -> bool {
+        matches!(self.verb, Verb::Renew(_))
+    }
+
     /// Runs the verb. `environment` holds the variables of the process.
     pub async fn run(self, environment: &std::collections::BTreeMap<String, String>, format: Format) -> CommandResult {
         match self.verb {

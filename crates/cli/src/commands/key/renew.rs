@@ -1,12 +1,13 @@
 //! `storekeeper key renew`: renews keys without a keeper, one from a file or a stream of them.
 
 use std::collections::BTreeMap;
-use std::io::{BufReader, IsTerminal as _, stdin, stdout};
+use std::io::{BufReader, IsTerminal as _, Write as _, stdin};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use futures_util::stream::{self, Stream};
 use serde_json::json;
 use storekeeper_client::{Endpoint, Endpoints, EntraVersion};
 use storekeeper_clock::SystemClock;
@@ -21,7 +22,10 @@ use crate::exit::{CommandError, CommandResult, Exit};
 use crate::key_file;
 use crate::output::{self, Format, count, instant_or_dash, remark};
 use crate::ready::{Ready, write_secret_by_rename};
-use crate::renew::{RenewSettings, Renewer, Tally, Verdict, Which, Word, run};
+use crate::renew::{
+    Outcome, RenewSettings, Renewer, Rescue, Tally, Unwritten, Verdict, Which, Word, rescue_line, run, run_one,
+};
+use crate::signals::{Signal, Signals};
 use crate::target::endpoint;
 
 /// Renew keys without a keeper: one from a file, or a stream of them on stdin.
@@ -46,6 +50,10 @@ pub(super) struct Renew {
     /// Certificates to trust besides the platform's, as a PEM file
     #[arg(long, value_name = "FILE")]
     extra_ca: Option<PathBuf>,
+    /// Where successors are rescued that cannot be written, in plain text [default: the current folder, else the temporary
+    /// one]
+    #[arg(long, value_name = "DIR")]
+    rescue_folder: Option<PathBuf>,
     #[command(flatten)]
     identity: Identity,
 }
@@ -57,6 +65,7 @@ A line out:  key (the successor, or the old key), result, fingerprint, expires_a
   refused  refused twice; not yet dead   failed   nothing was learned about the key
   invalid  no key, or another app's
 As many lines out as in, in order. Exits 6 when a line is neither renewed nor kept.
+A signal ends it in order: every successor is written, keys that were not sent come out as failed, `interrupted`.
 
 Example: storekeeper key renew --config storekeeper.toml < keys.ndjson > renewed.ndjson";
 
@@ -98,12 +107,17 @@ const MICROSOFT_ENTRA: &str = "login.microsoftonline.com";
 impl Renew {
     /// Renews what there is. `environment` holds the variables of the process.
     pub(super) async fn run(self, environment: &BTreeMap<String, String>, format: Format) -> CommandResult {
+        let mut caught = Caught::listen()?;
         let settings = self.settings(environment)?;
         let extra_ca = self.extra_ca.as_deref().map(read).transpose()?;
         let renewer = Renewer::new(settings, compose::transport(extra_ca)?, Arc::new(SystemClock::new()));
+        let rescue = Rescue::new(match &self.rescue_folder {
+            Some(folder) => vec![folder.clone()],
+            None => vec![PathBuf::from("."), std::env::temp_dir()],
+        });
         let done = match &self.key_file {
-            Some(file) => self.one(&renewer, file, format).await,
-            None => stream(&renewer).await,
+            Some(file) => self.one(&renewer, file, format, &mut caught, &rescue).await,
+            None => renew_stream(&renewer, &mut caught, &rescue).await,
         };
         if let Some(skew) = renewer.skew() {
             remark(&format!("this machine's clock and the Store's differ by {skew}: correct the wrong one"));
@@ -118,14 +132,35 @@ impl Renew {
         Ok(RenewSettings { apps, endpoints, entra_version, which, patience, keeps_going, seed: compose::seed() })
     }
 
-    async fn one(&self, renewer: &Renewer, file: &Path, format: Format) -> CommandResult {
-        let key = StoreIdKey::parse(key_file::read(Some(file))?);
+    async fn one(
+        &self,
+        renewer: &Renewer,
+        file: &Path,
+        format: Format,
+        caught: &mut Caught,
+        rescue: &Rescue,
+    ) -> CommandResult {
+        let key = StoreIdKey::parse(caught.signals.interrupt(read_key(file.to_owned())).await?);
         let key = key.map_err(|error| CommandError::new(Exit::Usage, error))?;
-        let verdict = renewer.renew(&key).await;
-        let result = verdict.successor.as_deref().unwrap_or(&key);
-        if let Some(error) = not_renewed(&verdict) {
+        if self.out.is_none() {
+            output::secret_stdout()?;
+        }
+        let verdict = run_one(renewer, &key, caught.signals()).await;
+        if let Some(mut error) = not_renewed(&verdict) {
+            error.exit = caught.first().map_or(error.exit, Signal::exit);
             return Err(error);
         }
+        if let Err(error) = self.hand_over(&key, &verdict, format) {
+            return Err(match verdict.word {
+                Word::Renewed => rescue_one(&key, &verdict, error, rescue),
+                _ => error,
+            });
+        }
+        caught.first().map_or(Ok(()), |signal| Err(ended(signal, "the key was written")))
+    }
+
+    fn hand_over(&self, key: &StoreIdKey, verdict: &Verdict, format: Format) -> CommandResult {
+        let result = verdict.successor.as_deref().unwrap_or(key);
         let expires_at = result.lifetime().expires_at();
         if let Some(out) = &self.out {
             let written = write_secret_by_rename(out, result.jwt().expose());
@@ -134,8 +169,17 @@ impl Renew {
         let told =
             format!("{} {}, expires {}", result.fingerprint(), verdict.word.as_str(), instant_or_dash(expires_at));
         match (format, &self.out) {
-            (Format::Json, out) => output::print_json(&json!({
-                "key": out.is_none().then(|| result.jwt().expose()),
+            (Format::Json, None) => print_key(
+                &json!({
+                    "key": result.jwt().expose(),
+                    "result": verdict.word.as_str(),
+                    "fingerprint": result.fingerprint(),
+                    "expires_at": expires_at,
+                })
+                .to_string(),
+            ),
+            (Format::Json, Some(_)) => output::print_json(&json!({
+                "key": null,
                 "result": verdict.word.as_str(),
                 "fingerprint": result.fingerprint(),
                 "expires_at": expires_at,
@@ -143,10 +187,28 @@ impl Renew {
             (Format::Table, Some(_)) => output::print(&told),
             (Format::Table, None) => {
                 remark(&told);
-                output::print(result.jwt().expose())
+                print_key(result.jwt().expose())
             }
         }
     }
+}
+
+/// Prints a key. Unlike other data it is lost when its reader has gone away, so that is a failure.
+fn print_key(text: &str) -> CommandResult {
+    let written = output::secret_stdout()?.write_all(format!("{text}\n").as_bytes());
+    written.map_err(|error| CommandError::new(Exit::Failure, format!("cannot write the key: {error}")))
+}
+
+/// Puts a successor that could not be written into a rescue file.
+fn rescue_one(key: &StoreIdKey, verdict: &Verdict, error: CommandError, rescue: &Rescue) -> CommandError {
+    let line = rescue_line(key, verdict);
+    let message = match rescue.write(std::iter::once(&*line)) {
+        Ok(path) => format!("{}; the successor stands in plain text in {} (mode 0600)", error.message, path.display()),
+        Err(refused) => {
+            format!("{}; the successor is lost, since no rescue file could be written: {refused}", error.message)
+        }
+    };
+    CommandError::new(error.exit, message)
 }
 
 /// The failure of a single key, with the exit code for it.
@@ -164,20 +226,99 @@ fn not_renewed(verdict: &Verdict) -> Option<CommandError> {
     Some(CommandError::new(exit, format!("{what}: {detail} [{}]", verdict.code.as_deref().unwrap_or_default())))
 }
 
-async fn stream(renewer: &Renewer) -> CommandResult {
+/// Reads a key in a thread of its own: stdin may stand still.
+async fn read_key(file: PathBuf) -> Result<Secret<String>, CommandError> {
+    let read = tokio::task::spawn_blocking(move || key_file::read(Some(&file))).await;
+    read.map_err(|error| CommandError::new(Exit::Failure, error))?
+}
+
+async fn renew_stream(renewer: &Renewer, caught: &mut Caught, rescue: &Rescue) -> CommandResult {
+    let output = output::secret_stdout()?;
     if stdin().is_terminal() {
         remark("reading keys from stdin, one JSON object in each line; Ctrl-D ends");
     }
-    let tally = run(renewer, BufReader::new(stdin()), &mut stdout()).await?;
-    remark(&told(&tally));
-    if tally.is_clean() {
-        return Ok(());
+    let outcome = run(renewer, BufReader::new(stdin()), output, caught.signals(), rescue).await;
+    if outcome.unwritten.is_none() {
+        remark(&summary(&outcome.tally));
     }
-    let left = tally.lines() - tally.of(Word::Renewed) - tally.of(Word::Kept);
-    Err(CommandError::new(Exit::Problems, format!("{} not renewed", output::counted(left, "line"))))
+    end(&outcome, caught.first())
 }
 
-fn told(tally: &Tally) -> String {
+/// How a stream ends: with what is lost or stands elsewhere, with the signal that ended it, with lines that were not renewed.
+fn end(outcome: &Outcome, signal: Option<Signal>) -> CommandResult {
+    let mut problems = Vec::new();
+    let mut exit = signal.map_or(Exit::Failure, Signal::exit);
+    if let Some(unwritten) = &outcome.unwritten {
+        problems.push(format!("{unwritten}; written before: {}", summary(&outcome.tally)));
+        if unwritten.is_lost() {
+            exit = Exit::Failure;
+        }
+    }
+    if let Some(error) = &outcome.input_failure {
+        problems.push(format!("cannot read the lines: {error}"));
+    }
+    let tally = &outcome.tally;
+    let left = tally.lines() - tally.of(Word::Renewed) - tally.of(Word::Kept);
+    if let Some(signal) = signal {
+        problems.push(ended(signal, &format!("{} not renewed", output::counted(left, "line"))).message);
+    } else if problems.is_empty() && left > 0 {
+        exit = Exit::Problems;
+        problems.push(format!("{} not renewed", output::counted(left, "line")));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(CommandError::new(exit, problems.join("\n"))) }
+}
+
+fn ended(signal: Signal, state: &str) -> CommandError {
+    CommandError::new(signal.exit(), format!("ended by {signal}: {state}"))
+}
+
+impl std::fmt::Display for Unwritten {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.failure {
+            Some(error) => write!(f, "cannot write the answers: {error}; ")?,
+            None => f.write_str("cannot write the answers: their reader stands still; ")?,
+        }
+        let (lines, renewed) = (output::counted(self.tally.lines(), "line"), count(self.tally.of(Word::Renewed)));
+        match &self.rescued {
+            None => write!(f, "{lines} not written, of which none is renewed"),
+            Some(Ok(path)) => write!(
+                f,
+                "the rest, {lines} of which {renewed} renewed, stands in plain text in {} (mode 0600): a stream has no master key to seal it with",
+                path.display()
+            ),
+            Some(Err(refused)) => write!(
+                f,
+                "{lines} not written, of which {renewed} renewed: these successors are lost, since no rescue file could be written: {refused}"
+            ),
+        }
+    }
+}
+
+/// The signals, and which came first.
+struct Caught {
+    signals: Signals,
+    first: Option<Signal>,
+}
+
+impl Caught {
+    fn listen() -> Result<Self, CommandError> {
+        Ok(Self { signals: Signals::listen()?, first: None })
+    }
+
+    fn signals(&mut self) -> impl Stream<Item = ()> + Unpin {
+        Box::pin(stream::unfold(self, |caught| async move {
+            let signal = caught.signals.received().await;
+            caught.first.get_or_insert(signal);
+            Some(((), caught))
+        }))
+    }
+
+    fn first(&self) -> Option<Signal> {
+        self.first
+    }
+}
+
+fn summary(tally: &Tally) -> String {
     let parts: Vec<String> = Word::ALL
         .into_iter()
         .filter(|word| tally.of(*word) > 0 || *word == Word::Renewed)
