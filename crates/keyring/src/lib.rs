@@ -16,8 +16,10 @@ pub mod newcomer;
 pub mod pack;
 pub mod page;
 pub mod record;
+pub mod rescue_file;
 pub mod risk;
 pub mod seal;
+pub mod successor;
 
 pub use buckets::Buckets;
 pub use error::KeyringError;
@@ -27,5 +29,7 @@ pub use lease::{Lease, LeaseChange, Leases, Node, NodeId, Presence};
 pub use memory::MemoryKeyring;
 pub use page::{Count, Page, PageQuery};
 pub use record::{Expected, Facets, Newcomer, Record, Refused, Revision, Sealed, SealedKey, State};
+pub use rescue_file::KeyringId;
 pub use risk::Risk;
 pub use seal::{LoadRootsError, MasterKey, MasterKeyError, Role, Sealer, UnsealError};
+pub use successor::Successor;

@@ -15,7 +15,7 @@ use storekeeper_model::{Bucket, Identity, KeyId, Secret, Timestamp, Wipe};
 use zeroize::Zeroizing;
 
 use crate::pack::{UnpackError, pack, unpack};
-use crate::{Sealed, WrappedRoot};
+use crate::{KeyringId, Sealed, WrappedRoot};
 
 const KEY_LENGTH: usize = 32;
 const TAG_LENGTH: usize = 16;
@@ -161,6 +161,14 @@ impl Sealer {
         wrapped.sort_by_key(|root| root.generation);
         let unwrap = |root: &WrappedRoot| Ok(Root::new(root.generation, &*wrapper.unwrap(root)?));
         Ok((Self { roots: wrapped.iter().map(unwrap).collect::<Result<_, _>>()? }, None))
+    }
+
+    /// Which keyring this is: derived from its first root, so that another master key or a later root changes nothing.
+    pub fn keyring_id(&self) -> KeyringId {
+        let root = self.roots.first().expect("a sealer has at least one root");
+        let mut id = [0; 16];
+        expand(&root.prk, &[b"keyring id"], &mut id);
+        KeyringId::from_bytes(id)
     }
 
     /// Packs and encrypts a key's text. `id` is `identity.key_id()`.
