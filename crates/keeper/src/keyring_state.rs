@@ -67,7 +67,7 @@ impl KeyringState {
                 }
             }
             // A fault of one row or of one call, not of the keyring.
-            Some(KeyringError::Corrupt(_) | KeyringError::RootExists { .. }) => {}
+            Some(KeyringError::Refused(_) | KeyringError::Corrupt(_) | KeyringError::RootExists { .. }) => {}
             Some(error) => self.failed(side, operation, error),
         }
     }

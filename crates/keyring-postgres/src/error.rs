@@ -104,13 +104,18 @@ impl Fault {
 
     /// Whether it is about what was sent, not about the database: what else was in the group may fare better.
     pub(crate) fn is_refusal(&self) -> bool {
-        self.state().is_some_and(|state| ["22", "23", "54"].contains(&&state.code()[..2]))
+        // Data, constraints, triggers and functions, limits of the program; a page or an index that is damaged.
+        const CLASSES: [&str; 8] = ["21", "22", "23", "27", "38", "39", "54", "P0"];
+        const DAMAGE: [&str; 2] = ["XX001", "XX002"];
+        let is_about_rows = |code: &str| CLASSES.contains(&&code[..2]) || DAMAGE.contains(&code);
+        matches!(self, Self::Database(_)) && self.state().is_some_and(|state| is_about_rows(state.code()))
     }
 
     /// For who asked.
     pub(crate) fn for_caller(&self) -> KeyringError {
         match self {
             Self::Corrupt(what) => KeyringError::Corrupt(what.clone()),
+            refusal if refusal.is_refusal() => KeyringError::Refused(refusal.to_string()),
             other => KeyringError::Unavailable(other.to_string()),
         }
     }

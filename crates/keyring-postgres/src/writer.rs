@@ -123,7 +123,7 @@ async fn group(committer: &mut Committer, jobs: Vec<Job>) {
         // Whoever no longer waits for an answer has his write all the same.
         Ok(made) => jobs.into_iter().zip(made).for_each(|(job, made)| drop(job.answer.send(Ok(made)))),
         // One request that cannot be stored must not take others with it.
-        Err(fault) if fault.is_refusal() && jobs.len() > 1 => {
+        Err(fault) if (fault.is_refusal() || matches!(fault, Fault::Corrupt(_))) && jobs.len() > 1 => {
             tracing::warn!(%fault, "group of writes refused, each is made alone");
             for job in jobs {
                 let made = committer.commit(&[&job.request]).await;

@@ -5,7 +5,18 @@ use storekeeper_keyring::KeyringError;
 
 /// An error met while the keyring is in use.
 pub(crate) fn in_use(error: &Error) -> KeyringError {
-    if is_damage(error) { KeyringError::Corrupt(one_line(error)) } else { KeyringError::Unavailable(one_line(error)) }
+    match error {
+        _ if is_damage(error) => KeyringError::Corrupt(one_line(error)),
+        _ if is_refusal(error) => KeyringError::Refused(one_line(error)),
+        _ => KeyringError::Unavailable(one_line(error)),
+    }
+}
+
+/// Whether it is about a row, not about the database: what else is in the group may fare better.
+fn is_refusal(error: &Error) -> bool {
+    let is_odd_row = matches!(error, Error::QueryReturnedNoRows | Error::ToSqlConversionFailure(_));
+    let code = error.sqlite_error_code();
+    is_odd_row || matches!(code, Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig))
 }
 
 /// An error met while the keyring is opened.
@@ -41,6 +52,7 @@ pub(crate) fn closed() -> KeyringError {
 pub(crate) fn again(error: &KeyringError) -> KeyringError {
     match error {
         KeyringError::Corrupt(what) => KeyringError::Corrupt(what.clone()),
+        KeyringError::Refused(what) => KeyringError::Refused(what.clone()),
         KeyringError::Unavailable(what) => KeyringError::Unavailable(what.clone()),
         other => KeyringError::Unavailable(other.to_string()),
     }

@@ -207,6 +207,12 @@ impl Worker {
                 self.after_commit.tell(&jobs);
                 jobs.into_iter().zip(made).for_each(|(job, made)| drop(job.answer.send(Ok(made))));
             }
+            // One job that cannot be stored must not take others with it.
+            Err(error @ (KeyringError::Refused(_) | KeyringError::Corrupt(_))) if jobs.len() > 1 => {
+                tracing::warn!(%error, "group of writes refused, each is made alone");
+                self.roll_back();
+                jobs.into_iter().for_each(|job| self.group(vec![job]));
+            }
             Err(error) => {
                 tracing::warn!(%error, "group of writes failed");
                 self.roll_back();

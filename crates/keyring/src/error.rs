@@ -6,6 +6,9 @@ pub enum KeyringError {
     /// Not reachable, or it answered with an error that may pass.
     #[error("the keyring is not available: {0}")]
     Unavailable(String),
+    /// The rows to be written are at fault, not the keyring: the others of their group can be written without them.
+    #[error("the keyring refuses a row: {0}")]
+    Refused(String),
     /// What is stored cannot be read as what it should be.
     #[error("the keyring holds something unreadable: {0}")]
     Corrupt(String),
