@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use storekeeper_client::{HttpOptions, HttpTransport, Transport};
 use storekeeper_clock::Clock;
-use storekeeper_keeper::{AppConfig, CredentialSource, Keeper, KeeperConfig, Limits, NodeConfig, StartError};
+use storekeeper_keeper::{AppConfig, CredentialSource, Drained, Keeper, KeeperConfig, Limits, NodeConfig, StartError};
 use storekeeper_keyring::seal::MasterKey;
 use storekeeper_keyring::{Keyring, KeyringError, NodeId};
 use storekeeper_keyring_postgres::{Options, Passwords, PostgresKeyring};
@@ -105,6 +105,7 @@ pub fn keeper_config(config: &Config, seed: u64, accept_orphans: bool) -> Keeper
         limits: Limits::On,
         seed,
         accept_orphans,
+        rescue_folder: config.keyring.rescue_folder.clone(),
         node: NodeConfig::default(),
     }
 }
@@ -185,6 +186,14 @@ pub async fn start_keeper(
         let exit = if matches!(error, StartError::Keyring(_)) { Exit::Unavailable } else { Exit::Usage };
         CommandError::with_causes(exit, &error)
     })
+}
+
+/// The end of a keeper: successors that are not in the keyring are a failure, whose line says where they are.
+///
+/// # Errors
+/// With the exit code for a failure.
+pub fn drained(drained: &Drained) -> Result<(), CommandError> {
+    if drained.is_clean() { Ok(()) } else { Err(CommandError::new(Exit::Failure, drained)) }
 }
 
 /// A seed that differs between processes, for jitter and correlation vectors; nothing secret depends on it.

@@ -41,7 +41,7 @@ impl World {
         let scene = Scene::new();
         let file = scene.place.path().join("storekeeper.toml");
         let text = fs::read_to_string(&file).unwrap();
-        let (from, to) = ("# url = \"sqlite:storekeeper.db\"", "url_file = \"keeper.url\"");
+        let (from, to) = ("# url = \"sqlite:storekeeper.db\"", "url_file = \"keeper.url\"\nrescue_folder = \"rescue\"");
         assert!(text.contains(from), "{text}");
         fs::write(&file, text.replace(from, to)).unwrap();
         let secret = scene.place.path().join("keeper.url");

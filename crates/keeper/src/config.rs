@@ -35,6 +35,8 @@ pub struct KeeperConfig {
     pub seed: u64,
     /// Start although the keyring holds keys of an app that is not configured, or whose client ID changed.
     pub accept_orphans: bool,
+    /// Where successors are put that the keyring does not take; `None`: they are lost when the process ends.
+    pub rescue_folder: Option<std::path::PathBuf>,
     /// Who this keeper is among those that share the keyring.
     pub node: NodeConfig,
 }

@@ -6,6 +6,7 @@
 
 mod app;
 mod event;
+mod journal;
 mod latency;
 mod leases;
 mod line;
@@ -18,18 +19,18 @@ mod starting;
 mod tickets;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use storekeeper_keyring::{AppRow, Record, Write};
+use storekeeper_keyring::{AppRow, Record};
 use storekeeper_model::{AppName, Audience, KeyId, KeyKind, Timestamp};
 use storekeeper_policy::{Breaker, Pace};
 
 use crate::config::{KeeperConfig, Limits};
 use crate::fleet::Share;
 use app::App;
+use journal::Journal;
 use line::{Candidate, Cause, Line};
 use scan::{Scanning, backs_off_until};
 use settling::Successor;
@@ -37,8 +38,8 @@ use tickets::{Demand, Tickets};
 
 pub use app::PauseReason;
 pub use event::{
-    Action, Announcement, Answer, AppIndex, Asked, Call, Event, Finished, KeyEvent, Order, Saving, Silence, Subject,
-    TicketFault, TicketIndex, Waiter,
+    Action, Announcement, Answer, AppIndex, Asked, Call, Endangered, Event, Finished, KeyEvent, Order, Saving,
+    SettleFault, Silence, Subject, TicketFault, TicketIndex, Waiter,
 };
 pub use latency::LatencyObservation;
 pub use observation::{AppObservation, LineObservation, Observation, TicketObservation};
@@ -46,9 +47,7 @@ pub use scan::TICK;
 
 /// At most this many refused keys of one ticket wait for a fresh one; past that nothing new is tried with it.
 const FRESH_WAITING_MAX: usize = 64;
-/// At most this many rows are somewhere between their answer and the disk.
-const SETTLING_MAX: usize = 8192;
-/// A write, scan or save that failed is repeated after this.
+/// A scan or save that failed is repeated after this.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// While the clocks disagree, one attempt in this span learns whether they agree again.
 const SKEW_PROBE_PAUSE: Duration = Duration::from_secs(60);
@@ -95,18 +94,9 @@ pub struct Engine {
     /// Given back undecided; not fetched again before the next regular scan.
     released: HashSet<KeyId>,
     in_flight: usize,
-    settling: usize,
-    /// Writes to go with the next group, and those of the group under way, in order.
-    pending: Vec<Write>,
-    settling_writes: Option<Arc<Vec<Write>>>,
+    journal: Journal,
     /// Successors that were overtaken, until it is known by what.
     successors: HashMap<KeyId, Successor>,
-    settle_at: Option<Timestamp>,
-    /// Until when the pending writes may wait for others, and whether somebody waits for one of them.
-    linger_until: Option<Timestamp>,
-    is_awaited: bool,
-    /// The last group could not be made durable: no key is tried whose successor would have nowhere to go.
-    is_stuck: bool,
     /// What is ours of a keyring that is shared.
     share: Option<Share>,
     /// Apps with rows that nobody configured: their keys are left to expire.
@@ -139,14 +129,8 @@ impl Engine {
             fresh_waiting: BTreeMap::new(),
             released: HashSet::new(),
             in_flight: 0,
-            settling: 0,
-            pending: Vec::new(),
-            settling_writes: None,
+            journal: Journal::default(),
             successors: HashMap::new(),
-            settle_at: None,
-            linger_until: None,
-            is_awaited: false,
-            is_stuck: false,
             share: None,
             orphans: Vec::new(),
             scanning: Scanning { at: Some(now), ..Scanning::default() },
@@ -216,11 +200,12 @@ impl Engine {
     /// Starts nothing new from here on; what is under way is finished.
     pub fn drain(&mut self) {
         self.draining = true;
+        self.journal.drain(self.last_now);
     }
 
     /// Whether nothing is under way: no attempt, no write.
     pub fn is_idle(&self) -> bool {
-        self.in_flight == 0 && self.settling_writes.is_none() && self.pending.is_empty() && self.successors.is_empty()
+        self.in_flight == 0 && self.journal.is_empty() && self.successors.is_empty()
     }
 
     /// When the engine wants [`Event::Wake`] although nothing happened; always later than `now`.
@@ -239,14 +224,8 @@ impl Engine {
             .filter_map(|ticket| self.tickets.get(ticket).wake_at(now));
         let skew = if self.skewed { self.skew_probe_at } else { None };
         let backing_off = self.backing_off.keys().map(|(at, _)| *at).next();
-        let instants = lines
-            .chain(backing_off)
-            .chain(apps)
-            .chain(scan)
-            .chain(tickets)
-            .chain(self.settle_at)
-            .chain(self.linger_until)
-            .chain(skew);
+        let instants =
+            lines.chain(backing_off).chain(apps).chain(scan).chain(tickets).chain(self.journal.wake_at()).chain(skew);
         instants.filter(|at| *at > now).min()
     }
 
@@ -284,7 +263,7 @@ impl Engine {
             Event::Finished(finished) => self.finished(*finished, now, actions),
             Event::Ticket(ticket, result) => self.ticket_came(ticket, result, now, actions),
             Event::Settled(results) => self.settled(&results, now, actions),
-            Event::SettleFailed(writes) => self.settle_failed(writes, now),
+            Event::SettleFailed(writes, fault) => self.journal.failed(writes, fault, now),
             Event::Reread(id, row) => self.reread(id, row, now, actions),
             Event::RereadFailed(id) => self.reread_failed(id, now),
             Event::SaveFailed(app) => self.save_failed(app, now),
@@ -309,9 +288,8 @@ impl Engine {
             self.tickets.clock_went_back();
             self.scanning.at = Some(now);
             (self.scanning.until, self.scanning.retry_at) = (None, None);
-            self.settle_at = self.settle_at.map(|at| at.min(now));
+            self.journal.clock_went_back(now);
             self.skew_probe_at = self.skew_probe_at.map(|at| at.min(now));
-            self.linger_until = None;
             // Their time was told by the wrong clock.
             for candidate in std::mem::take(&mut self.backing_off).into_values() {
                 self.attempts.remove(&candidate.record.id);
@@ -331,9 +309,6 @@ impl Engine {
                 let from = self.any_id();
                 actions.push(Action::FindProbes(AppIndex(index), from));
             }
-        }
-        if self.settle_at.is_some_and(|at| at <= now) {
-            self.settle_at = None;
         }
         self.queue_what_came_due(now);
     }
@@ -384,14 +359,14 @@ impl Engine {
         }
         self.enqueue(Candidate::new(record, app, Cause::Asked), now);
         self.attempts.get_mut(&id).expect("just enqueued, or under way").waiters.push(waiter);
-        self.is_awaited = true;
+        self.journal.is_awaited = true;
     }
 
     /// What keeps a row from being tried for longer than anybody wants to wait.
     fn obstacle(&self, app: AppIndex, kind: KeyKind, now: Timestamp) -> Option<(&'static str, Option<Duration>)> {
         let wait = |at: Timestamp| Some(at.since(now));
-        if self.is_stuck {
-            return Some(("keyring_unavailable", self.settle_at.and_then(wait)));
+        if self.journal.is_blocked(now) {
+            return Some(("keyring_unavailable", self.journal.next_at().and_then(wait)));
         }
         if self.skewed && !self.may_probe_skew(now) {
             return Some(("clock_skewed", self.skew_probe_at.and_then(wait)));
@@ -420,12 +395,14 @@ impl Engine {
     /// Starts whatever may be started: attempts, the writes of those that ended, a scan for more.
     fn pump(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         if self.draining {
-            return self.flush(now, actions);
+            self.flush(now, actions);
+            return self.rescue(now, actions);
         }
         self.requeue_refused(now, actions);
         self.probe_credentials(now, actions);
         self.start(now, actions);
         self.flush(now, actions);
+        self.rescue(now, actions);
         self.scan_if_needed(now, actions);
     }
 

@@ -7,6 +7,7 @@ use storekeeper_model::AppName;
 
 use crate::engine::{AppObservation, Observation, TicketObservation};
 use crate::keyring_state::KeyringState;
+use crate::rescue::RescueFacts;
 use crate::view::{AppStats, SignedSpan, Stats};
 
 /// What is the matter, as a stable word: in `GET /v1/health`, in `storekeeper status` and as a label of
@@ -19,6 +20,14 @@ pub enum ConditionCode {
     KeyringReadsFail,
     /// The keyring takes no writes.
     KeyringWritesFail,
+    /// Successors that the Store has issued are not in the keyring.
+    SuccessorsNotDurable,
+    /// Rescue files of earlier processes wait until the keyring takes their successors.
+    RescueFileWaiting,
+    /// A rescue file is damaged, or of another keyring.
+    RescueFileUnusable,
+    /// The rescue folder cannot be used.
+    RescueFolderUnusable,
     /// Our clock and the Store's differ by more than five minutes.
     ClockSkewed,
     /// Every keeper of the fleet drains.
@@ -57,6 +66,10 @@ impl ConditionCode {
         Self::TaskStalled,
         Self::KeyringReadsFail,
         Self::KeyringWritesFail,
+        Self::SuccessorsNotDurable,
+        Self::RescueFileWaiting,
+        Self::RescueFileUnusable,
+        Self::RescueFolderUnusable,
         Self::ClockSkewed,
         Self::FleetDraining,
         Self::StoreUnreachable,
@@ -80,6 +93,10 @@ impl ConditionCode {
             Self::TaskStalled => "task_stalled",
             Self::KeyringReadsFail => "keyring_reads_fail",
             Self::KeyringWritesFail => "keyring_writes_fail",
+            Self::SuccessorsNotDurable => "successors_not_durable",
+            Self::RescueFileWaiting => "rescue_file_waiting",
+            Self::RescueFileUnusable => "rescue_file_unusable",
+            Self::RescueFolderUnusable => "rescue_folder_unusable",
             Self::ClockSkewed => "clock_skewed",
             Self::FleetDraining => "fleet_draining",
             Self::StoreUnreachable => "store_unreachable",
@@ -140,6 +157,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) seen: &'a Observation,
     /// The keyring.
     pub(crate) keyring: &'a KeyringState,
+    /// Rescue files.
+    pub(crate) rescue: &'a RescueFacts,
     /// A core task that makes no progress, and for how many seconds.
     pub(crate) stalled: Option<(&'static str, u64)>,
     /// How many living nodes share the keyring and are not draining; `None` where the keeper holds the keyring alone.
@@ -168,6 +187,10 @@ const CHECKS: &[Check] = &[
     task_stalled,
     keyring_reads_fail,
     keyring_writes_fail,
+    successors_not_durable,
+    rescue_file_waiting,
+    rescue_file_unusable,
+    rescue_folder_unusable,
     clock_skewed,
     fleet_draining,
     store_unreachable,
@@ -219,6 +242,43 @@ fn keyring_writes_fail(facts: &Facts<'_>) -> Option<Condition> {
         facts.keyring.location()
     );
     Some(Condition::of_keeper(ConditionCode::KeyringWritesFail, detail))
+}
+
+fn successors_not_durable(facts: &Facts<'_>) -> Option<Condition> {
+    let (held, failing) = (facts.rescue.held, facts.seen.failing_rows);
+    let held = match held {
+        0 => None,
+        held => {
+            Some(format!("{held} successors are in the rescue file and not in the keyring, which does not take them"))
+        }
+    };
+    let failing = match failing {
+        0 => None,
+        failing => {
+            Some(format!("the keyring refuses the outcomes of {failing} rows while it takes others: see the log"))
+        }
+    };
+    let detail: Vec<String> = held.into_iter().chain(failing).collect();
+    let is_one = !detail.is_empty();
+    is_one.then(|| Condition::of_keeper(ConditionCode::SuccessorsNotDurable, detail.join("; ")))
+}
+
+fn rescue_file_waiting(facts: &Facts<'_>) -> Option<Condition> {
+    let files = Some(facts.rescue.waiting).filter(|files| *files > 0)?;
+    let detail = format!("successors of {files} rescue files wait until the keyring takes them");
+    Some(Condition::of_keeper(ConditionCode::RescueFileWaiting, detail))
+}
+
+fn rescue_file_unusable(facts: &Facts<'_>) -> Option<Condition> {
+    let files: Vec<String> = facts.rescue.unusable.iter().map(|file| file.display().to_string()).collect();
+    let detail = format!("damaged, or of another keyring: {}; see the log, then put it away", files.join(", "));
+    (!files.is_empty()).then(|| Condition::of_keeper(ConditionCode::RescueFileUnusable, detail))
+}
+
+fn rescue_folder_unusable(facts: &Facts<'_>) -> Option<Condition> {
+    let problem = facts.rescue.problem.as_ref()?;
+    let detail = format!("successors that the keyring does not take would be lost with the process: {problem}");
+    Some(Condition::of_keeper(ConditionCode::RescueFolderUnusable, detail))
 }
 
 fn clock_skewed(facts: &Facts<'_>) -> Option<Condition> {
@@ -384,7 +444,8 @@ mod tests {
     use crate::view::KindStats;
 
     fn codes(stats: Option<&Stats>, seen: &Observation, keyring: &KeyringState) -> Vec<&'static str> {
-        let facts = Facts { stats, seen, keyring, stalled: None, renewing_nodes: None, surroundings: &[] };
+        let rescue = &RescueFacts::default();
+        let facts = Facts { stats, seen, keyring, rescue, stalled: None, renewing_nodes: None, surroundings: &[] };
         Health::assess(&facts).conditions.iter().map(|condition| condition.code.as_str()).collect()
     }
 
@@ -434,8 +495,15 @@ mod tests {
     fn a_fleet_in_which_every_keeper_drains_is_reported() {
         let (seen, keyring) = (app(None, 0), KeyringState::new("memory"));
         let check = |renewing_nodes, expected: &[&str]| {
-            let facts =
-                Facts { stats: None, seen: &seen, keyring: &keyring, stalled: None, renewing_nodes, surroundings: &[] };
+            let facts = Facts {
+                stats: None,
+                seen: &seen,
+                keyring: &keyring,
+                rescue: &RescueFacts::default(),
+                stalled: None,
+                renewing_nodes,
+                surroundings: &[],
+            };
             let conditions = Health::assess(&facts).conditions;
             assert_eq!(conditions.iter().map(|one| one.code.as_str()).collect::<Vec<_>>(), expected);
         };
@@ -505,6 +573,29 @@ mod tests {
         assert_eq!(codes(Some(&due(200_000)), &seen(1.0), &keyring), [""; 0], "under six hours");
         assert_eq!(codes(Some(&due(220_000)), &seen(1.0), &keyring), ["backlog_outruns_pace"]);
         assert_eq!(codes(Some(&due(220_000)), &seen(0.5), &keyring), [""; 0], "another keeper renews the other half");
+    }
+
+    #[test]
+    fn each_fact_of_rescue_files_leads_to_its_condition() {
+        let keyring = KeyringState::new("storekeeper.db");
+        let codes = |rescue: RescueFacts, seen: Observation| -> Vec<&'static str> {
+            let facts = Facts {
+                stats: None,
+                seen: &seen,
+                keyring: &keyring,
+                rescue: &rescue,
+                stalled: None,
+                renewing_nodes: None,
+                surroundings: &[],
+            };
+            Health::assess(&facts).conditions.iter().map(|condition| condition.code.as_str()).collect()
+        };
+        let held = RescueFacts { held: 2, problem: Some(String::from("full")), ..RescueFacts::default() };
+        assert_eq!(codes(held, Observation::default()), ["successors_not_durable", "rescue_folder_unusable"]);
+        let failing = Observation { failing_rows: 1, ..Observation::default() };
+        assert_eq!(codes(RescueFacts::default(), failing), ["successors_not_durable"]);
+        let left = RescueFacts { waiting: 1, unusable: vec!["a".into()], ..RescueFacts::default() };
+        assert_eq!(codes(left, Observation::default()), ["rescue_file_waiting", "rescue_file_unusable"]);
     }
 
     #[test]

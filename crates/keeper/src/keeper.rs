@@ -13,7 +13,7 @@ use storekeeper_model::{AppName, Audience, Bucket, Identity, KeyId, KeyKind, Slo
 use storekeeper_policy::Standing;
 use storekeeper_supervisor::Supervisor;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::attempt::Attempts;
 use crate::config::{AppConfig, KeeperConfig};
@@ -25,6 +25,7 @@ use crate::holding::Holding;
 use crate::intake::{Intake, OurClock};
 use crate::keyring_state::KeyringState;
 use crate::metrics::Metrics;
+use crate::rescuer::{open_rescue, take_up_again};
 use crate::rows::Rows;
 use crate::shell::{self, Message, Postbox, Shell, Tools};
 use crate::start::{StartError, check_apps, open_sealer};
@@ -37,11 +38,6 @@ use crate::view::{EnrollRequest, Enrolled, KeyView, LiveKey, TicketView};
 const ROUNDS_MAX: usize = 8;
 /// How long somebody who asks for a renewal waits for it.
 const ASKED_MAX: Duration = Duration::from_secs(10);
-/// How long a shutdown waits for what is under way, in the operating system's time.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
-/// How long a shutdown waits after that until its leases are given back, in the operating system's time.
-const LEAVE_MAX: Duration = Duration::from_secs(5);
-
 /// A running keeper. Clones share it.
 #[derive(Clone)]
 pub struct Keeper {
@@ -59,10 +55,12 @@ pub(crate) struct Inner {
     pub(crate) survey: Survey,
     pub(crate) keyring_state: Arc<KeyringState>,
     pub(crate) surroundings: OnceLock<Arc<dyn Surroundings>>,
-    shell: Mutex<Option<JoinHandle<()>>>,
-    fleet: Mutex<Option<(FleetPostbox, JoinHandle<()>)>>,
+    pub(crate) shell: Mutex<Option<JoinHandle<()>>>,
+    pub(crate) fleet: Mutex<Option<(FleetPostbox, JoinHandle<()>)>>,
     used: Mutex<HashMap<KeyId, i64>>,
     flushing: AtomicBool,
+    /// The search for rescue files, where there is a folder.
+    pub(crate) taking_up: Option<AbortHandle>,
 }
 
 impl Keeper {
@@ -89,6 +87,7 @@ impl Keeper {
         let now = clock.now();
         let (rows, populations) = check_apps(&config, &*keyring, now).await?;
         let sealer = Arc::new(open_sealer(&*keyring, master, now).await?);
+        let rescue = open_rescue(&config, &sealer, now).await;
         let mut engine = Engine::new(&config, &rows, &populations, now);
         if is_shared {
             engine.join_fleet();
@@ -104,13 +103,19 @@ impl Keeper {
             skewed: AtomicBool::new(false),
             store_time: StoreTime::new(),
             supervisor,
+            rescue: Arc::clone(&rescue),
         });
+        // Before any of their predecessors is tried.
+        rescue.take_up(&tools.keyring, &sealer, now).await;
         let (postbox, shell) = Shell::spawn(engine, Arc::clone(&tools));
         tools.metrics.leases(if is_shared { 0 } else { usize::from(Bucket::COUNT) }, 0);
         let fleet = is_shared.then(|| {
             let node = &config.node;
             let me = Presence { id: node.id, name: node.name.clone(), draining: false, leaving: false };
             FleetTask::spawn(Fleet::new(me, node.times), Arc::clone(&tools), postbox.clone())
+        });
+        let taking_up = rescue.has_folder().then(|| {
+            tokio::spawn(take_up_again(Arc::clone(&tools), Arc::clone(&sealer), postbox.clone())).abort_handle()
         });
         let names: Vec<AppName> = config.apps.iter().map(|app| app.name.clone()).collect();
         let inner = Inner {
@@ -128,6 +133,7 @@ impl Keeper {
             fleet: Mutex::new(fleet),
             used: Mutex::default(),
             flushing: AtomicBool::new(false),
+            taking_up,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -326,33 +332,6 @@ impl Keeper {
     /// The clock everything runs by.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.inner.tools.clock
-    }
-
-    /// Finishes what is under way, within ten seconds of real time, and stops.
-    pub async fn shutdown(&self) {
-        self.inner.postbox.send(Message::Drain);
-        let fleet = self.inner.fleet.lock().expect("no holder of this lock panics").take();
-        if let Some((fleet, _)) = &fleet {
-            fleet.leave();
-        }
-        let shell = self.inner.shell.lock().expect("no holder of this lock panics").take();
-        if let Some(shell) = shell {
-            #[expect(clippy::disallowed_methods, reason = "a guard against work that does not end")]
-            let drained = tokio::time::timeout(DRAIN_MAX, shell).await;
-            if drained.is_err() {
-                tracing::warn!("renewals under way were left behind; their keys are as they were");
-            }
-        }
-        if let Some((_, fleet)) = fleet {
-            #[expect(clippy::disallowed_methods, reason = "a guard against a database that does not answer")]
-            let left = tokio::time::timeout(LEAVE_MAX, fleet).await;
-            if left.is_err() {
-                tracing::warn!(
-                    "leases could not be given back; others take them when they have stood still long enough"
-                );
-            }
-        }
-        self.inner.tools.keyring.close().await;
     }
 
     pub(crate) fn is_shut_down(&self) -> bool {

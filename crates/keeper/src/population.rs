@@ -228,6 +228,7 @@ impl Keeper {
             stats,
             seen,
             keyring: &self.inner.keyring_state,
+            rescue: &self.rescue(),
             stalled,
             renewing_nodes: self.inner.tools.holding.renewing_nodes(),
             surroundings: &surroundings,

@@ -5,32 +5,29 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use storekeeper_clock::{Clock, Hold, Sleep};
-use storekeeper_keyring::{Buckets, Expected, Keyring, KeyringError, PageQuery, Record, Write};
-use storekeeper_model::{AppName, Audience, KeyId, ServiceTicket, Timestamp};
+use storekeeper_keyring::{Buckets, Expected, Keyring, KeyringError, Record, Write};
+use storekeeper_model::{Audience, KeyId, ServiceTicket, Timestamp};
 use storekeeper_supervisor::Supervisor;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::attempt::Attempts;
+use crate::commits::{reread, settle};
 use crate::engine::{
-    Action, Answer, AppIndex, Asked, Call, Engine, Event, Finished, Observation, Order, TicketFault, Waiter,
+    Action, Answer, AppIndex, Asked, Call, Endangered, Engine, Event, Finished, Observation, Order, TicketFault, Waiter,
 };
 use crate::events;
 use crate::fleet::Share;
 use crate::holding::Holding;
 use crate::metrics::{Metrics, RenewalLabels};
+use crate::rescue::Rescue;
+use crate::rescuer::{ToRescue, rescue};
 use crate::rows::Rows;
 use crate::saver::{ToSave, save};
+use crate::search::{name_of, probes, witnesses};
 use crate::store_time::StoreTime;
 
-/// How many rows are heard as witnesses.
-const WITNESSES: usize = 3;
-/// How many they are chosen from where some are other keepers'.
-const WITNESSES_AMONG: usize = 60;
 /// After how many beats the rows of apps are read again: another keeper may have paused one.
 const LOOK_AFTER_BEATS: u32 = 3;
-/// How many rows the one to probe an app with is chosen from, and how many pages are looked through for them.
-const PROBES: usize = 8;
-const PAGES_MAX: usize = 64;
 /// How many messages are taken in before the engine acts on them.
 const BATCH: usize = 1024;
 /// What the task is called in a report of its death.
@@ -54,6 +51,8 @@ pub(crate) enum Message {
     /// These rows were handed over; answered with those that were under way, once none is any more.
     HandedOver(Vec<KeyId>, oneshot::Sender<Vec<KeyId>>),
     Drain,
+    /// End now; answered with every successor that is not durable, and how many renewals are without an answer.
+    Surrender(oneshot::Sender<(Vec<Endangered>, usize)>),
 }
 
 /// A message, and the hold that keeps a virtual clock from running past it.
@@ -79,6 +78,29 @@ impl Postbox {
     pub(crate) fn event(&self, event: Event) {
         self.send(Message::Event(event));
     }
+
+    /// Delivers the answer to a renewal. When the engine is gone, its successor is put into the rescue file.
+    fn finished(&self, finished: Finished, tools: &Tools) {
+        let hold = self.clock.hold("the keeper's engine");
+        let message = Message::Event(Event::Finished(Box::new(finished)));
+        if let Err(undelivered) = self.sender.send(Envelope { message, hold }) {
+            rescue_late([undelivered.0], tools);
+        }
+    }
+}
+
+/// Puts the successors of answers that the engine has not seen into the rescue file.
+fn rescue_late(undelivered: impl IntoIterator<Item = Envelope>, tools: &Tools) {
+    let successor = |envelope: Envelope| match envelope.message {
+        Message::Event(Event::Finished(finished)) => finished.into_successor(),
+        _ => None,
+    };
+    let late: Vec<Endangered> = undelivered.into_iter().filter_map(successor).collect();
+    if !late.is_empty()
+        && let Err(error) = tools.rescue.write(late)
+    {
+        tracing::error!(error, "successors that came after the end are lost");
+    }
 }
 
 /// What the shell works with, shared with its tasks.
@@ -91,6 +113,7 @@ pub(crate) struct Tools {
     pub(crate) skewed: AtomicBool,
     pub(crate) store_time: StoreTime,
     pub(crate) supervisor: Supervisor,
+    pub(crate) rescue: Arc<Rescue>,
 }
 
 impl Tools {
@@ -124,6 +147,9 @@ pub(crate) struct Shell {
     inbox: mpsc::UnboundedReceiver<Envelope>,
     /// Whose rows are saved, and who is told afterwards, one after the other.
     saver: mpsc::UnboundedSender<(ToSave, Hold)>,
+    /// What is put into the rescue file, in order.
+    rescuer: mpsc::UnboundedSender<(ToRescue, Hold)>,
+    surrender: Option<oneshot::Sender<(Vec<Endangered>, usize)>>,
     /// Who waits to hear where something is under way, and how often somebody was told.
     told: Vec<oneshot::Sender<Buckets>>,
     leaving: Vec<Leaving>,
@@ -142,12 +168,16 @@ impl Shell {
         let postbox = Postbox { sender, clock: Arc::clone(&tools.clock) };
         let (saver, savings) = mpsc::unbounded_channel();
         tokio::spawn(save(Arc::clone(&tools), postbox.clone(), savings));
+        let (rescuer, to_rescue) = mpsc::unbounded_channel();
+        let rescuing = tokio::spawn(rescue(Arc::clone(&tools), to_rescue));
         let shell = Self {
             engine,
             tools,
             postbox: postbox.clone(),
             inbox,
             saver,
+            rescuer,
+            surrender: None,
             told: Vec::new(),
             leaving: Vec::new(),
             beats: 0,
@@ -158,7 +188,12 @@ impl Shell {
             clocks: None,
         };
         postbox.event(Event::Wake);
-        (postbox, tokio::spawn(shell.run()))
+        let run = async move {
+            shell.run().await;
+            // What was put into the rescue file is there, and what was to be emptied is empty.
+            drop(rescuing.await);
+        };
+        (postbox, tokio::spawn(run))
     }
 
     async fn run(mut self) {
@@ -175,6 +210,13 @@ impl Shell {
             // Only now that the next sleep is known to the clock may it go on.
             held.clear();
             if self.draining && self.engine.is_idle() {
+                return;
+            }
+            if let Some(reply) = self.surrender.take() {
+                let unsettled = self.engine.take_unsettled();
+                if let Err((unsettled, _)) = reply.send((unsettled, self.engine.in_flight())) {
+                    drop(self.tools.rescue.write(unsettled));
+                }
                 return;
             }
             tokio::select! {
@@ -224,6 +266,7 @@ impl Shell {
                 }
                 // Whoever asked may have gone away.
                 Message::Observe(reply) => drop(reply.send(self.engine.observe(self.tools.clock.now()))),
+                Message::Surrender(reply) => self.surrender = Some(reply),
                 Message::Drain => {
                     self.engine.drain();
                     self.draining = true;
@@ -283,7 +326,7 @@ impl Shell {
         match action {
             Action::Renew(call) => spawn(tools, "a renewal", async move |tools| {
                 let finished = renew(&tools, *call).await;
-                postbox.event(Event::Finished(Box::new(finished)));
+                postbox.finished(finished, &tools);
             }),
             Action::Settle(writes) => spawn(tools, "a commit", async move |tools| {
                 postbox.event(settle(&tools, writes).await);
@@ -309,6 +352,8 @@ impl Shell {
                 hasten(&tools, ids.into_iter().collect(), None).await;
                 postbox.event(Event::Changed(tools.clock.now()));
             }),
+            Action::Rescue(endangered) => self.rescue(ToRescue::Put(endangered)),
+            Action::EndRescue => self.rescue(ToRescue::End),
             Action::Reread(id) => spawn(tools, "a row to be read again", async move |tools| {
                 postbox.event(reread(&tools, id).await);
             }),
@@ -341,9 +386,30 @@ impl Shell {
         }
     }
 
+    fn rescue(&self, to_rescue: ToRescue) {
+        let hold = self.tools.clock.hold("successors to be rescued");
+        drop(self.rescuer.send((to_rescue, hold)));
+    }
+
     fn save(&self, saving: ToSave) {
         let hold = self.tools.clock.hold("an app's row to be saved");
         drop(self.saver.send((saving, hold)));
+    }
+}
+
+impl Drop for Shell {
+    /// An engine that panics, or is dropped with its runtime, leaves no successor in memory alone.
+    fn drop(&mut self) {
+        self.inbox.close();
+        let undelivered = std::iter::from_fn(|| self.inbox.try_recv().ok());
+        rescue_late(undelivered, &self.tools);
+        let engine = std::panic::AssertUnwindSafe(&mut self.engine);
+        let unsettled = std::panic::catch_unwind(move || { engine }.take_unsettled()).unwrap_or_default();
+        if !unsettled.is_empty()
+            && let Err(error) = self.tools.rescue.write(unsettled)
+        {
+            tracing::error!(error, "successors are lost with the engine");
+        }
     }
 }
 
@@ -400,26 +466,6 @@ async fn renew(tools: &Tools, call: Call) -> Finished {
     finished
 }
 
-async fn settle(tools: &Tools, writes: Arc<Vec<Write>>) -> Event {
-    match tools.keyring.settle(Arc::clone(&writes)).await {
-        Ok(results) => Event::Settled(results),
-        Err(error) => {
-            tracing::error!(%error, writes = writes.len(), "outcomes cannot be stored; they are kept and tried again");
-            Event::SettleFailed(writes)
-        }
-    }
-}
-
-async fn reread(tools: &Tools, id: KeyId) -> Event {
-    match tools.keyring.find(&[id]).await {
-        Ok(mut rows) => Event::Reread(id, rows.pop().flatten().map(Box::new)),
-        Err(error) => {
-            tracing::error!(%error, "a row that was written meanwhile cannot be read; it is tried again");
-            Event::RereadFailed(id)
-        }
-    }
-}
-
 async fn fetch_ticket(
     tools: &Tools,
     app: AppIndex,
@@ -432,44 +478,6 @@ async fn fetch_ticket(
     }
     tools.metrics.ticket(result.as_ref().map_or_else(|fault| events::known_code(&fault.code), |_| "ok"));
     result
-}
-
-async fn witnesses(tools: &Tools, app: AppIndex, except: KeyId) -> Vec<Record> {
-    let looked_at = if tools.holding.is_shared() { WITNESSES_AMONG } else { WITNESSES };
-    let found = tools.keyring.witnesses(name_of(tools, app), except, tools.clock.now(), looked_at).await;
-    let found = found.unwrap_or_else(|error| {
-        tracing::error!(%error, "no witnesses can be looked for");
-        Vec::new()
-    });
-    let elapsed = tools.clock.elapsed();
-    found.into_iter().filter(|record| tools.holding.contains(record.id, elapsed)).take(WITNESSES).collect()
-}
-
-/// Rows to probe a paused app with: live ones from `from` on, and from the start when there are none.
-pub async fn probes(keyring: &dyn Keyring, app: &AppName, from: KeyId, clock: &dyn Clock) -> Vec<Record> {
-    let mut query = PageQuery {
-        app: Some(app.clone()),
-        revoked: Some(false),
-        alive_at: Some(clock.now()),
-        after: Some(from),
-        limit: PROBES,
-        ..PageQuery::default()
-    };
-    for _ in 0..PAGES_MAX {
-        match keyring.page(query.clone()).await {
-            Ok(page) if !page.records.is_empty() => return page.records,
-            Ok(page) => query.after = page.next,
-            Err(error) => {
-                tracing::error!(%error, "no probes can be looked for");
-                break;
-            }
-        }
-    }
-    Vec::new()
-}
-
-fn name_of(tools: &Tools, app: AppIndex) -> &AppName {
-    &tools.attempts.config.apps[app.0].name
 }
 
 /// Makes rows due now, whatever they waited for; if they were used, on this day.

@@ -14,7 +14,7 @@ use storekeeper_emulator::{
     DEV_CLIENT_ID, DEV_CLIENT_SECRET, DEV_TENANT_ID, Emulator, EmulatorOptions, MintKey, Profile, Signatures, Switches,
 };
 use storekeeper_keeper::attempt::Attempts;
-use storekeeper_keeper::engine::{Action, Announcement, Engine, Event};
+use storekeeper_keeper::engine::{Action, Announcement, Engine, Event, SettleFault};
 use storekeeper_keeper::intake::Intake;
 use storekeeper_keeper::{AppConfig, EnrollRequest, FixedSecret, KeeperConfig, KeyView, Limits, UserClaim};
 use storekeeper_keyring::memory::MemoryKeyring;
@@ -268,6 +268,8 @@ impl World {
                 self.report.skews += u64::from(matches!(announcement, Announcement::ClockSkewed { .. }));
                 return Ok(());
             }
+            // Nothing outlives a simulation.
+            Action::Rescue(_) | Action::EndRescue => return Ok(()),
             Action::Hasten(_) | Action::Reply(..) | Action::ReplyTicket(..) | Action::ReplyOrder(..) => return Ok(()),
         };
         self.arrive_after(after, Due::Event(Box::new(event)));
@@ -282,10 +284,10 @@ impl World {
     fn settle(&mut self, writes: Arc<Vec<Write>>) -> Result<Event, Failure> {
         let ids: Vec<KeyId> = writes.iter().map(Write::id).collect();
         let Ok(before) = self.keyring.find(&ids).now_or_never().expect("nothing waits") else {
-            return Ok(Event::SettleFailed(writes));
+            return Ok(Event::SettleFailed(writes, SettleFault::Keyring));
         };
         let settled = self.keyring.settle(Arc::clone(&writes)).now_or_never().expect("nothing waits");
-        let Ok(settled) = settled else { return Ok(Event::SettleFailed(writes)) };
+        let Ok(settled) = settled else { return Ok(Event::SettleFailed(writes, SettleFault::Keyring)) };
         let (profile, now) = (self.profile, self.now);
         for ((write, before), settled) in writes.iter().zip(&before).zip(&settled) {
             if let Settled::Done(_) = settled {
@@ -440,6 +442,7 @@ fn keeper_config(seed: u64) -> KeeperConfig {
         limits: Limits::On,
         seed,
         accept_orphans: false,
+        rescue_folder: None,
         node: storekeeper_keeper::NodeConfig::default(),
     }
 }

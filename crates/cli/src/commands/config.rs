@@ -57,6 +57,9 @@ impl Config {
 
 fn check(file: &File, environment: &BTreeMap<String, String>, format: Format) -> CommandResult {
     let config = file.load(environment)?;
+    if let Some(missing) = config.keyring.missing() {
+        return Err(CommandError::new(Exit::Usage, format!("{}: {missing}", file.file.display())));
+    }
     let (apps, callers) = (config.app.len() as u64, config.caller.len() as u64);
     match format {
         Format::Json => output::print_json(&json!({ "ok": true, "apps": apps, "callers": callers })),
@@ -128,6 +131,7 @@ fn value(setting: &Setting) -> Value {
         | Kind::Address
         | Kind::Url
         | Kind::Path
+        | Kind::Folder
         | Kind::Secret
         | Kind::Keyring => {
             json!({ "type": "string" })

@@ -105,7 +105,7 @@ impl Dev {
         let emulator = self.emulator.start(self.emulator.clock_to_start_with(), Some(state.file("emulator"))).await?;
         let ca = emulator.ca_file().and_then(|path| fs::read(path).ok());
         let clock = Arc::new(emulator.clock().clone());
-        let config = keeper_config(&emulator, self.emulator.seed)?;
+        let config = keeper_config(&emulator, self.emulator.seed, &state)?;
         let keeper = compose::start_keeper(config, keyring, &master, compose::transport(ca)?, clock).await?;
         keeper.surround(Arc::new(log.clone()));
         let server = Server::start(keeper.clone(), self.server_config(&token)?).await;
@@ -133,11 +133,12 @@ impl Dev {
         };
         let end = super::end(&mut signals, failed).await;
         server.shutdown().await;
-        keeper.shutdown().await;
+        let drained = keeper.shutdown().await;
         let ended = emulator.shutdown().await;
         ready_files.iter().for_each(|file| super::take_back(file.as_deref()));
         ended.map_err(|error| CommandError::with_causes(Exit::Failure, &error))?;
-        end.map(drop)
+        end?;
+        compose::drained(&drained)
     }
 
     /// `dev` has fixed secrets, so nobody but this machine may reach it.
@@ -161,7 +162,7 @@ impl Dev {
     }
 }
 
-fn keeper_config(emulator: &Running, seed: u64) -> Result<KeeperConfig, CommandError> {
+fn keeper_config(emulator: &Running, seed: u64, state: &State) -> Result<KeeperConfig, CommandError> {
     let http = emulator.http().ok_or_else(|| CommandError::new(Exit::Failure, "the emulator does not listen"))?;
     let endpoint = |host: &str| {
         Endpoint::parse(&format!("http://{http}/{host}")).map_err(|error| CommandError::new(Exit::Failure, error))
@@ -186,6 +187,7 @@ fn keeper_config(emulator: &Running, seed: u64) -> Result<KeeperConfig, CommandE
         limits: Limits::On,
         seed,
         accept_orphans: false,
+        rescue_folder: Some(state.dir.clone()),
         node: NodeConfig::default(),
     })
 }

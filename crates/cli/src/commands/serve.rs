@@ -71,9 +71,10 @@ impl Serve {
             }
         };
         server.shutdown().await;
-        keeper.shutdown().await;
+        let drained = keeper.shutdown().await;
         super::take_back(self.ready_file.as_deref());
-        ended.map(drop)
+        ended?;
+        compose::drained(&drained)
     }
 
     fn configuration(&self, environment: &BTreeMap<String, String>) -> Result<Config, CommandError> {

@@ -8,7 +8,7 @@ use storekeeper_model::Secret;
 use zeroize::Zeroizing;
 
 use super::entra::{self, EntraPassword};
-use super::problem::Report;
+use super::problem::{Origin, Report};
 use super::resolve::Node;
 use super::schema::{Kind, Occurs, Preset, Section, Setting};
 
@@ -41,6 +41,9 @@ pub struct Keyring {
     pub entra: Option<EntraPassword>,
     /// So many connections to a PostgreSQL, and two more.
     pub connections: usize,
+    /// Where successors are put that the keyring does not take.
+    pub rescue_folder: Option<PathBuf>,
+    is_rescue_folder_guessed: bool,
 }
 
 /// Why a text names no keyring.
@@ -132,14 +135,51 @@ impl Keyring {
         let connections = node.count("connections").and_then(|count| usize::try_from(count).ok());
         let postgres = if let KeyringUrl::Postgres(url) = &url { Some(url) } else { None };
         let entra = EntraPassword::read(node, root.only("endpoint"), postgres, admin_url.as_ref(), report);
-        Self { url, admin_url, entra, connections: connections.unwrap_or(CONNECTIONS) }
+        let rescue_folder = rescue_folder(node, &url, folder, report);
+        let is_rescue_folder_guessed = !node.is_written("rescue_folder") && matches!(url, KeyringUrl::Postgres(_));
+        let connections = connections.unwrap_or(CONNECTIONS);
+        Self { url, admin_url, entra, connections, rescue_folder, is_rescue_folder_guessed }
+    }
+
+    /// A setting that is required and not there: `serve` starts without it, since an update must not stop renewals.
+    pub fn missing(&self) -> Option<String> {
+        self.is_rescue_folder_guessed.then(|| format!("keyring.rescue_folder: {UNSET}"))
     }
 
     /// A keyring with nothing but its URL written.
     pub fn of(url: KeyringUrl) -> Self {
-        Self { url, admin_url: None, entra: None, connections: CONNECTIONS }
+        Self {
+            url,
+            admin_url: None,
+            entra: None,
+            connections: CONNECTIONS,
+            rescue_folder: None,
+            is_rescue_folder_guessed: false,
+        }
     }
 }
+
+/// The folder of rescue files: that of a SQLite file unless another is set. With PostgreSQL none can be guessed that is
+/// there after a restart.
+fn rescue_folder(node: &Node, url: &KeyringUrl, folder: &Path, report: &mut Report) -> Option<PathBuf> {
+    if let Some(path) = node.path("rescue_folder") {
+        return Some(folder.join(path));
+    }
+    let here = |path: &Path| if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() };
+    match url {
+        KeyringUrl::Sqlite(file) => file.parent().map(here),
+        KeyringUrl::Postgres(_) => {
+            report.warning(Origin::Default, node.setting("rescue_folder"), UNSET);
+            Some(folder.join(RESCUE_FOLDER))
+        }
+    }
+}
+
+/// Where rescue files go with PostgreSQL when no place is set, next to the configuration file.
+const RESCUE_FOLDER: &str = "rescue";
+/// What an operator is to do about it.
+const UNSET: &str = "is required with PostgreSQL and not set: add `rescue_folder = \"/var/lib/storekeeper/rescue\"`, a folder \
+     that this keeper can write and that is there after a restart. Until then `rescue` next to this file is used";
 
 fn demand_folder(file: &Path, node: &Node, report: &mut Report) {
     let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -191,6 +231,13 @@ pub(super) const SECTION: Section = Section {
             preset: Preset::Value("8"),
             sample: None,
             about: "So many connections to a PostgreSQL, for each keeper, made when it starts; and two more for its beats.",
+        },
+        Setting {
+            name: "rescue_folder",
+            kind: Kind::Folder,
+            preset: Preset::Nothing,
+            sample: Some("rescue_folder = \"/var/lib/storekeeper/rescue\""),
+            about: "Where successors are put that the Store has issued and the keyring does not take; 8 MiB are reserved there. Absent: next to a SQLite file. Required with PostgreSQL: a folder that is there after a restart.",
         },
     ],
     sections: &[entra::SECTION],

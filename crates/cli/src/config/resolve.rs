@@ -54,6 +54,7 @@ impl Node {
     getter!(names, Names, Vec<String>);
     getter!(address, Address, std::net::SocketAddr);
     getter!(url, Url, EndpointUrl);
+    getter!(path, Path, PathBuf);
 
     pub(super) fn secret(&self, name: &str) -> Option<Secret<String>> {
         match self.value(name) {

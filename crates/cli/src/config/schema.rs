@@ -28,6 +28,8 @@ pub enum Kind {
     Url,
     /// A file, relative to the configuration file.
     Path,
+    /// A folder, relative to the configuration file.
+    Folder,
     /// Text that is never shown; may stand in a file of its own, named by `…_file`.
     Secret,
     /// Where keys are kept. Its password is never shown; may stand in a file as a secret may.
@@ -51,6 +53,7 @@ impl Kind {
             Self::Address => String::from("`host:port`"),
             Self::Url => String::from("URL"),
             Self::Path => String::from("file"),
+            Self::Folder => String::from("folder"),
             Self::Secret => String::from("secret text"),
             Self::Keyring => String::from("URL, may hold a password"),
         }

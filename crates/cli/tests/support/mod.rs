@@ -136,7 +136,7 @@ pub(crate) fn keys(usual: usize) -> usize {
 
 /// Waits until this holds, and says how long that took; `None` if it does not come true in time.
 #[expect(clippy::disallowed_methods, reason = "other processes do their work in their own time")]
-pub(crate) fn until(within: Duration, holds: impl Fn() -> bool) -> Option<Duration> {
+pub(crate) fn until(within: Duration, mut holds: impl FnMut() -> bool) -> Option<Duration> {
     let began = Instant::now();
     loop {
         if holds() {
@@ -186,6 +186,15 @@ impl Server {
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    /// Sends it a signal and waits for its end: its exit code, and what it reported since it was ready.
+    pub(crate) fn ends(mut self, signal: &str) -> (Option<i32>, String) {
+        self.signal(signal);
+        let status = self.child.wait().unwrap();
+        // The last line comes through the pipe a little later.
+        drop(until(Duration::from_secs(1), || self.said_since().contains("error:")));
+        (status.code(), self.said_since())
     }
 
     /// Asks it to end, and demands that it does so in good order.

@@ -54,9 +54,14 @@ impl Answer {
 impl Scene {
     /// Starts the emulator and writes the keeper's files.
     pub(crate) fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// The same with more options for the emulator.
+    pub(crate) fn with(options: &[&str]) -> Self {
         let place = Place::new();
         let free = ["--http", FREE, "--https", FREE, "--control", FREE];
-        let emulator = place.serve(&[&["emulator"][..], &free, &["--ready-file", "emulator.json"]].concat());
+        let emulator = place.serve(&[&["emulator"][..], &free, &["--ready-file", "emulator.json"], options].concat());
         let ready = ready(&place, "emulator.json");
         configure(&place, ready["http"].as_str().unwrap());
         let token = fs::read_to_string(place.path().join("backend.token")).unwrap().trim().to_owned();
@@ -102,6 +107,22 @@ impl Scene {
             next = page["next"].as_u64();
         }
         exchanges
+    }
+
+    /// Lets an endpoint answer with this status, until [`Scene::heal`].
+    pub(crate) fn fault(&self, endpoint: &str, status: u16) {
+        self.order(&json!({ "endpoint": endpoint, "status": status }));
+    }
+
+    /// Orders a fault.
+    pub(crate) fn order(&self, fault: &Value) {
+        let answer = exchange(&self.control, "POST /control/v1/faults", "", &fault.to_string()).unwrap();
+        assert!(matches!(answer.status, 200 | 201), "{answer:?}");
+    }
+
+    /// Ends all faults.
+    pub(crate) fn heal(&self) {
+        exchange(&self.control, "DELETE /control/v1/faults", "", "").unwrap();
     }
 
     fn control(&self, request: &str, body: &str) -> Value {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use storekeeper_keyring::{AppRow, Due, DueQuery, Record, SealedKey, Settled, Write};
+use storekeeper_keyring::{AppRow, Due, DueQuery, Record, SealedKey, Settled, State, Write, successor};
 use storekeeper_model::{Audience, Fingerprint, KeyId, KeyKind, ServiceTicket, Timestamp};
 
 use crate::fleet::Share;
@@ -51,7 +51,7 @@ pub enum Event {
     /// A group of writes is durable, or was overtaken.
     Settled(Vec<Settled>),
     /// A group of writes could not be made; they come back to be made later.
-    SettleFailed(Arc<Vec<Write>>),
+    SettleFailed(Arc<Vec<Write>>, SettleFault),
     /// What stands in a row now, if anything does.
     Reread(KeyId, Option<Box<Record>>),
     /// A row could not be read.
@@ -78,6 +78,31 @@ pub enum Event {
     CredentialsChanged,
     /// How many keys an app has.
     Counted(AppIndex, u64),
+}
+
+/// Why a group of writes could not be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SettleFault {
+    /// The keyring takes no writes at the moment.
+    Keyring,
+    /// A row of the group is at fault: the others can be written without it.
+    Row,
+}
+
+/// A successor that is not durable, packed for the rescue file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endangered {
+    /// The successor.
+    pub fingerprint: Fingerprint,
+    /// As a rescue file holds it.
+    pub packed: Vec<u8>,
+}
+
+impl Endangered {
+    /// The successor that this row is to hold in the place of that key.
+    pub fn new(predecessor: Fingerprint, record: &Record) -> Self {
+        Self { fingerprint: record.key.fingerprint, packed: successor::pack(predecessor, record) }
+    }
 }
 
 /// What an operator may order.
@@ -118,6 +143,10 @@ pub enum Action {
     Renew(Box<Call>),
     /// Make a group of writes durable. At most one group is under way.
     Settle(Arc<Vec<Write>>),
+    /// Put successors into the rescue file: the keyring has not taken them.
+    Rescue(Vec<Endangered>),
+    /// Everything that was put into the rescue file is durable: empty it.
+    EndRescue,
     /// Read a row again; answer with [`Event::Reread`] or [`Event::RereadFailed`].
     Reread(KeyId),
     /// Save an app's row.
@@ -190,6 +219,24 @@ impl Finished {
             store_date: None,
             took: None,
         }
+    }
+}
+
+impl Finished {
+    /// The successor in the answer, for the rescue file; `None` when there is none.
+    pub fn into_successor(self) -> Option<Endangered> {
+        let Answer::Renewed(key) = self.answer else { return None };
+        let mut record = self.record;
+        let predecessor = record.key.fingerprint;
+        record.key = key;
+        record.key_version += 1;
+        (record.proven, record.state, record.failures) = (true, State::ACTIVE, 0);
+        if self.subject == Subject::Newcomer {
+            record.newcomer = None;
+        }
+        // It is looked at as soon as it is in its row.
+        record.next_attempt_at = Some(record.key.lifetime.issued_at());
+        Some(Endangered::new(predecessor, &record))
     }
 }
 

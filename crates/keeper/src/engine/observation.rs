@@ -26,6 +26,12 @@ pub struct Observation {
     pub in_flight: usize,
     /// Rows held in memory for whatever reason: waiting, tried, or on their way to the disk.
     pub rows: usize,
+    /// Outcomes that are not durable yet.
+    pub unsettled: usize,
+    /// Rows whose outcomes the keyring refuses while it takes others.
+    pub failing_rows: usize,
+    /// The keyring takes no outcomes at the moment, so no key is tried.
+    pub is_blocked: bool,
     /// Until when every due row has been looked for.
     pub scanned_at: Option<Timestamp>,
     /// Writes that were overtaken: harmless, and counted.
@@ -110,6 +116,9 @@ impl Engine {
             part: self.share.as_ref().map_or(1.0, crate::fleet::Share::part),
             in_flight: self.in_flight,
             rows: self.attempts.len(),
+            unsettled: self.journal.len(),
+            failing_rows: self.journal.failing_alone(),
+            is_blocked: self.journal.is_blocked(now),
             scanned_at: if self.has_nothing_to_look_for(now) { Some(now) } else { self.scanned_at },
             conflicts: self.conflicts,
         }

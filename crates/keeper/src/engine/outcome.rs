@@ -427,10 +427,9 @@ impl Engine {
         });
         if let Some(attempt) = self.attempts.get_mut(&record.id) {
             attempt.verdict = verdict;
-            self.is_awaited |= !attempt.waiters.is_empty();
+            self.journal.is_awaited |= !attempt.waiters.is_empty();
         }
-        self.settling += 1;
-        self.pending.push(Write::Put { expected, record });
+        self.journal.push(Write::Put { expected, record });
     }
 
     fn compare_clocks(&mut self, theirs: Option<Timestamp>, now: Timestamp, actions: &mut Vec<Action>) {

@@ -9,7 +9,7 @@ use storekeeper_policy::BACKOFF_MAX;
 
 use super::event::{Action, AppIndex};
 use super::line::{Candidate, Cause};
-use super::{Attempt, Engine, SETTLING_MAX};
+use super::{Attempt, Engine};
 
 /// A regular scan takes what is due until the next one, this much later. Against a window of days it is nothing, and a
 /// keeper of few keys wakes, commits and flushes for several of them at once. What backs off waits for its very second.
@@ -132,12 +132,11 @@ impl Engine {
         let expected = Expected::of(&record);
         record.revision = record.revision.next();
         record.next_attempt_at = None;
-        self.settling += 1;
-        self.pending.push(Write::Put { expected, record: Box::new(record) });
+        self.journal.push(Write::Put { expected, record: Box::new(record) });
     }
 
     pub(super) fn scan_if_needed(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        let is_full = self.settling >= SETTLING_MAX || self.backing_off.len() >= SCAN_LIMIT;
+        let is_full = self.journal.is_full() || self.backing_off.len() >= SCAN_LIMIT;
         let waits = self.scanning.retry_at.is_some_and(|at| at > now);
         if self.scanning.under_way || is_full || waits || self.has_nothing() {
             return;

@@ -1,50 +1,51 @@
 //! How outcomes become durable: in groups, each row compare-and-set. What could not be stored is stored later; what was
 //! overtaken changes nothing, but for a successor, which is never thrown away while its predecessor is still held.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use storekeeper_keyring::{Expected, Record, Settled, Write};
 use storekeeper_model::{Fingerprint, KeyId, Timestamp};
 
-use super::event::{Action, Asked};
-use super::{Engine, RETRY_PAUSE};
+use super::Engine;
+use super::event::{Action, Asked, Endangered};
 use crate::view::KeyView;
-
-/// While answers come in by the dozen, a write waits this long for others to share its flush. A successor that is not
-/// durable is lost with the process, so this is kept short, and it is not done at all where it would save little.
-const LINGER: Duration = Duration::from_millis(50);
-/// Enough writes for one flush: more would make the next ones wait.
-const GROUP: usize = 2048;
 
 impl Engine {
     /// Sends the pending writes off as one group, when none is under way.
     pub(super) fn flush(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        if self.settling_writes.is_some() || self.pending.is_empty() || self.settle_at.is_some_and(|at| at > now) {
-            return;
+        let is_busy = self.in_flight * 2 >= self.concurrency;
+        if let Some(writes) = self.journal.next_group(is_busy, now) {
+            actions.push(Action::Settle(writes));
         }
-        if self.lingers(now) {
-            return;
-        }
-        (self.linger_until, self.is_awaited) = (None, false);
-        let writes = Arc::new(std::mem::take(&mut self.pending));
-        self.settling_writes = Some(Arc::clone(&writes));
-        actions.push(Action::Settle(writes));
     }
 
-    /// Whether the pending writes wait for more: many attempts are under way, and nobody waits for one of them.
-    fn lingers(&mut self, now: Timestamp) -> bool {
-        let is_busy = self.in_flight * 2 >= self.concurrency;
-        let until = *self.linger_until.get_or_insert(now + LINGER);
-        is_busy && !self.is_awaited && self.pending.len() < GROUP && until > now
+    /// Has successors put into the rescue file that do not become durable, and the file emptied when all have.
+    pub(super) fn rescue(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        let overtaken = self.successors.values().map(|one| (one.predecessor, &*one.record));
+        let endangered = self.journal.to_rescue(overtaken, now);
+        if !endangered.is_empty() {
+            actions.push(Action::Rescue(endangered));
+        } else if self.successors.is_empty() && self.journal.has_recovered() {
+            actions.push(Action::EndRescue);
+        }
+    }
+
+    /// Takes out every successor that is not durable: the engine is about to end.
+    pub fn take_unsettled(&mut self) -> Vec<Endangered> {
+        let journal = std::mem::take(&mut self.journal);
+        let overtaken = std::mem::take(&mut self.successors);
+        let overtaken = overtaken.values().map(|one| (one.predecessor, &*one.record));
+        let writes = journal.unsettled().filter_map(storekeeper_keyring::Successor::of);
+        writes.chain(overtaken).map(|(predecessor, record)| Endangered::new(predecessor, record)).collect()
+    }
+
+    /// How many attempts are under way without an answer.
+    pub const fn in_flight(&self) -> usize {
+        self.in_flight
     }
 
     /// A group was judged, write by write.
     pub(super) fn settled(&mut self, results: &[Settled], now: Timestamp, actions: &mut Vec<Action>) {
-        self.is_stuck = false;
-        let writes = self.settling_writes.take().unwrap_or_default();
+        let writes = self.journal.committed(now);
         for (write, result) in writes.iter().zip(results) {
-            self.settling = self.settling.saturating_sub(1);
             let Write::Put { expected, record } = write else { continue };
             match result {
                 Settled::Done(_) => self.stored(record, now, actions),
@@ -113,25 +114,13 @@ impl Engine {
         (row.key, row.key_version, row.proven, row.state) = (ours.key, ours.key_version, true, ours.state);
         (row.failures, row.revision) = (0, row.revision.next());
         row.next_attempt_at = Some(self.next_regular(app, &row, now));
-        self.settling += 1;
-        self.pending.push(Write::Put { expected, record: row });
+        self.journal.push(Write::Put { expected, record: row });
     }
 
-    /// The row cannot be read at the moment: the write is made again later, and found overtaken again.
+    /// The row cannot be read at the moment: the write is made again later, alone, and found overtaken again.
     pub(super) fn reread_failed(&mut self, id: KeyId, now: Timestamp) {
         let Some(Successor { expected, record, .. }) = self.successors.remove(&id) else { return };
-        self.settling += 1;
-        self.pending.push(Write::Put { expected, record });
-        self.settle_at = Some(now + RETRY_PAUSE);
-    }
-
-    /// A group could not be stored: it is stored later, before what came since.
-    pub(super) fn settle_failed(&mut self, writes: Arc<Vec<Write>>, now: Timestamp) {
-        self.settling_writes = None;
-        self.is_stuck = true;
-        let newer = std::mem::replace(&mut self.pending, Arc::unwrap_or_clone(writes));
-        self.pending.extend(newer);
-        self.settle_at = Some(now + RETRY_PAUSE);
+        self.journal.push_apart(Write::Put { expected, record }, now);
     }
 }
 

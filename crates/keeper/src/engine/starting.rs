@@ -7,11 +7,11 @@ use storekeeper_model::{ServiceTicket, Timestamp};
 use super::event::{Action, AppIndex, Asked, Call, Subject};
 use super::line::{Candidate, Cause};
 use super::tickets::Demand;
-use super::{Engine, FRESH_WAITING_MAX, SETTLING_MAX, SKEW_PROBE_PAUSE};
+use super::{Engine, FRESH_WAITING_MAX, SKEW_PROBE_PAUSE};
 
 impl Engine {
-    fn has_room(&self) -> bool {
-        self.in_flight < self.concurrency && self.settling < SETTLING_MAX && !self.is_stuck
+    fn has_room(&self, now: Timestamp) -> bool {
+        self.in_flight < self.concurrency && self.journal.has_room(self.in_flight, now)
     }
 
     /// Starts attempts, one line after the other in turn, so that a long queue starves nobody.
@@ -19,14 +19,14 @@ impl Engine {
         let mut open: Vec<usize> = (0..self.lines.len()).collect();
         open.rotate_left(self.turn % self.lines.len().max(1));
         self.turn = self.turn.wrapping_add(1);
-        while self.has_room() && !open.is_empty() {
+        while self.has_room(now) && !open.is_empty() {
             open.retain(|line| self.start_one(*line, now, actions));
         }
     }
 
     /// Starts, or gives back, the riskiest row of a line; `false` when the line can start no more now.
     fn start_one(&mut self, line: usize, now: Timestamp, actions: &mut Vec<Action>) -> bool {
-        if !self.has_room() {
+        if !self.has_room(now) {
             return false;
         }
         let Some(candidate) = self.lines[line].queue.peek() else { return false };

@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use proptest::prelude::*;
 use storekeeper_keeper::engine::{
-    Action, Answer, AppIndex, Call, Engine, Event, Finished, Order, Silence, Subject, TicketFault, TicketIndex, Waiter,
+    Action, Answer, AppIndex, Call, Engine, Event, Finished, Order, SettleFault, Silence, Subject, TicketFault,
+    TicketIndex, Waiter,
 };
 use storekeeper_keeper::{KeeperConfig, Limits};
 use storekeeper_keyring::{
@@ -209,7 +210,7 @@ impl Walk {
                 assert!(self.waiting.remove(&number), "answered twice: {asked:?}");
             }
             Action::ReplyOrder(Waiter(number), _) => assert!(self.waiting.remove(&number), "answered twice"),
-            Action::ReplyTicket(..) | Action::Announce(_) => {}
+            Action::ReplyTicket(..) | Action::Announce(_) | Action::Rescue(_) | Action::EndRescue => {}
         }
     }
 
@@ -322,7 +323,7 @@ impl Walk {
     fn settle(&mut self, well: bool) {
         let Some(writes) = self.settles.pop() else { return };
         if !well {
-            return self.tell(Event::SettleFailed(writes));
+            return self.tell(Event::SettleFailed(writes, SettleFault::Keyring));
         }
         let settled = self.keyring.settle(writes).now_or_never().unwrap().unwrap();
         self.tell(Event::Settled(settled));

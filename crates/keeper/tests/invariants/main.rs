@@ -16,6 +16,7 @@ mod newcomer;
 mod once;
 mod one_clock;
 mod outage;
+mod rescue;
 mod sealed;
 mod served;
 mod support;

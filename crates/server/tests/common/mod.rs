@@ -190,6 +190,7 @@ fn keeper_config() -> KeeperConfig {
         limits: Limits::Off,
         seed: 7,
         accept_orphans: false,
+        rescue_folder: None,
         node: storekeeper_keeper::NodeConfig::default(),
     }
 }

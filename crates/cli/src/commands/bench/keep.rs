@@ -92,6 +92,7 @@ fn config(upstream: Endpoint) -> KeeperConfig {
         limits: Limits::Off,
         seed: 0,
         accept_orphans: false,
+        rescue_folder: None,
         node: NodeConfig::default(),
     }
 }

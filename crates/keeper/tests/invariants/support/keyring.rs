@@ -1,10 +1,12 @@
 //! The memory keyring, whose writes can be held back, or made without anybody being told.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use storekeeper_keyring::keyring::Closed;
 use storekeeper_keyring::{Due, DueQuery, Keyring, KeyringError, MemoryKeyring, Record, Settled, Write, delegate};
 use storekeeper_model::KeyId;
 use tokio::sync::Semaphore;
@@ -24,6 +26,8 @@ pub(crate) struct HeldKeyring {
     waiting: AtomicUsize,
     /// So many groups are written, and their writers told that they were not.
     denied: AtomicUsize,
+    /// Groups with one of these rows are refused.
+    refused: Mutex<HashSet<KeyId>>,
     scans: AtomicUsize,
     finds: AtomicUsize,
     /// Whoever looks for a row next is held up with what he found.
@@ -78,6 +82,16 @@ impl HeldKeyring {
         self.denied.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// From now on a group with this row is refused for its sake.
+    pub(crate) fn refuse(&self, id: KeyId) {
+        self.refused.lock().unwrap().insert(id);
+    }
+
+    /// From now on no row is refused.
+    pub(crate) fn accept_all(&self) {
+        self.refused.lock().unwrap().clear();
+    }
+
     /// How often somebody looked for what is due, since this was last asked.
     pub(crate) fn take_scans(&self) -> usize {
         self.scans.swap(0, Ordering::Relaxed)
@@ -90,6 +104,9 @@ impl HeldKeyring {
             drop(gate.acquire().await.unwrap());
             self.waiting.fetch_sub(1, Ordering::Relaxed);
         }
+        if writes.iter().any(|write| self.refused.lock().unwrap().contains(&write.id())) {
+            return Err(KeyringError::Refused(String::from("a constraint")));
+        }
         let settled = self.memory.settle(writes).await?;
         let denied = self.denied.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         if denied.is_ok() {
@@ -100,7 +117,12 @@ impl HeldKeyring {
 }
 
 impl Keyring for HeldKeyring {
-    delegate!(memory: leases, of_user, witnesses, page, count, note_used, apps, save_app, roots, add_root, close);
+    delegate!(memory: leases, of_user, witnesses, page, count, note_used, apps, save_app, roots, add_root);
+
+    /// What it holds outlives a keeper, as a file does.
+    fn close(&self) -> Closed<'_> {
+        std::future::ready(()).boxed()
+    }
 
     fn due(&self, query: DueQuery) -> BoxFuture<'_, Result<Due, KeyringError>> {
         self.scans.fetch_add(1, Ordering::Relaxed);

@@ -73,6 +73,7 @@ pub(crate) fn config() -> KeeperConfig {
         limits: Limits::On,
         seed: 7,
         accept_orphans: false,
+        rescue_folder: None,
         node: storekeeper_keeper::NodeConfig::default(),
     }
 }
