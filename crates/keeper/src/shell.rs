@@ -147,7 +147,6 @@ pub(crate) struct Shell {
     inbox: mpsc::UnboundedReceiver<Envelope>,
     /// Whose rows are saved, and who is told afterwards, one after the other.
     saver: mpsc::UnboundedSender<(ToSave, Hold)>,
-    /// What is put into the rescue file, in order.
     rescuer: mpsc::UnboundedSender<(ToRescue, Hold)>,
     surrender: Option<oneshot::Sender<(Vec<Endangered>, usize)>>,
     /// Who waits to hear where something is under way, and how often somebody was told.
@@ -401,10 +400,9 @@ impl Drop for Shell {
     /// An engine that panics, or is dropped with its runtime, leaves no successor in memory alone.
     fn drop(&mut self) {
         self.inbox.close();
-        let undelivered = std::iter::from_fn(|| self.inbox.try_recv().ok());
-        rescue_late(undelivered, &self.tools);
-        let engine = std::panic::AssertUnwindSafe(&mut self.engine);
-        let unsettled = std::panic::catch_unwind(move || { engine }.take_unsettled()).unwrap_or_default();
+        rescue_late(std::iter::from_fn(|| self.inbox.try_recv().ok()), &self.tools);
+        let take = std::panic::AssertUnwindSafe(|| self.engine.take_unsettled());
+        let unsettled = std::panic::catch_unwind(take).unwrap_or_default();
         if !unsettled.is_empty()
             && let Err(error) = self.tools.rescue.write(unsettled)
         {

@@ -288,9 +288,9 @@ impl Journal {
         alone.is_some_and(|write| write.id() == id)
     }
 
-    /// How many rows failed when they were written alone.
+    /// How many rows failed when they were written alone, although others were written since.
     pub(super) fn failing_alone(&self) -> usize {
-        self.apart.len()
+        self.apart.values().filter(|apart| !apart.is_recent).count()
     }
 
     /// Successors that are to be put into the rescue file now: commits fail or take long, or their rows fail alone.
