@@ -193,7 +193,7 @@ impl Server {
         self.signal(signal);
         let status = self.child.wait().unwrap();
         // The last line comes through the pipe a little later.
-        drop(until(Duration::from_secs(1), || self.said_since().contains("error:")));
+        let _ = until(Duration::from_secs(1), || self.said_since().contains("error:"));
         (status.code(), self.said_since())
     }
 
