@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::rescuer::{open_rescue, take_up_again};
 use crate::rows::Rows;
 use crate::shell::{self, Message, Postbox, Shell, Tools};
+use crate::shutdown::Drain;
 use crate::start::{StartError, check_apps, open_sealer};
 use crate::store_time::StoreTime;
 use crate::survey::Survey;
@@ -61,6 +62,7 @@ pub(crate) struct Inner {
     flushing: AtomicBool,
     /// The search for rescue files, where there is a folder.
     pub(crate) taking_up: Option<AbortHandle>,
+    pub(crate) drain: Drain,
 }
 
 impl Keeper {
@@ -134,6 +136,7 @@ impl Keeper {
             used: Mutex::default(),
             flushing: AtomicBool::new(false),
             taking_up,
+            drain: Drain::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -1,10 +1,10 @@
 //! The end of a keeper: what is under way is finished within a limit, and what is left after that is rescued.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use storekeeper_keyring::Keyring as _;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::keeper::Keeper;
 use crate::rescue::{Drained, RescueFacts};
@@ -20,11 +20,42 @@ const CLOSE_MAX: Duration = Duration::from_secs(3);
 /// How long a shutdown waits after that until its leases are given back, in the operating system's time.
 const LEAVE_MAX: Duration = Duration::from_secs(5);
 
+/// When the end began, and whether it is urgent by now.
+#[derive(Debug, Default)]
+pub(crate) struct Drain {
+    began_at: OnceLock<Instant>,
+    hurry: Notify,
+}
+
+impl Drain {
+    /// The rest of [`DRAIN_MAX`] passes, or an operator does not want to wait.
+    #[expect(clippy::disallowed_methods, reason = "a guard against work that does not end")]
+    async fn is_over(&self) {
+        let until = *self.began_at.get_or_init(Instant::now) + DRAIN_MAX;
+        tokio::select! {
+            () = tokio::time::sleep(until.saturating_duration_since(Instant::now())) => {}
+            () = self.hurry.notified() => {}
+        }
+    }
+}
+
 impl Keeper {
-    /// Finishes what is under way and stops, within 20 seconds of real time. Successors that the keyring does not take in
-    /// that time are put into the rescue file.
-    pub async fn shutdown(&self) -> Drained {
+    /// Starts no renewal from here on. Everything else goes on, and the time that [`Keeper::shutdown`] may take begins.
+    pub fn stop_renewing(&self) {
+        #[expect(clippy::disallowed_methods, reason = "a guard against work that does not end")]
+        self.inner.drain.began_at.get_or_init(Instant::now);
         self.inner.postbox.send(Message::Drain);
+    }
+
+    /// Cuts short the wait of a [`Keeper::shutdown`] that is under way: what is not committed by now is rescued.
+    pub fn hurry(&self) {
+        self.inner.drain.hurry.notify_one();
+    }
+
+    /// Finishes what is under way and stops, within 20 seconds of real time since [`Keeper::stop_renewing`]. Successors that
+    /// the keyring does not take in that time are put into the rescue file.
+    pub async fn shutdown(&self) -> Drained {
+        self.stop_renewing();
         if let Some(taking_up) = &self.inner.taking_up {
             taking_up.abort();
         }
@@ -52,7 +83,11 @@ impl Keeper {
         let shell = self.inner.shell.lock().expect("no holder of this lock panics").take();
         let Some(mut shell) = shell else { return Drained::default() };
         let rescue = Arc::clone(&self.inner.tools.rescue);
-        let (unsettled, unanswered) = match within(DRAIN_MAX, &mut shell).await {
+        let ended = tokio::select! {
+            ended = &mut shell => Some(ended),
+            () = self.inner.drain.is_over() => None,
+        };
+        let (unsettled, unanswered) = match ended {
             Some(Ok(())) => (Vec::new(), 0),
             // What it held was rescued when it was dropped.
             Some(Err(_)) => return rescue.abandoned(),

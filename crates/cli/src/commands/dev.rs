@@ -132,13 +132,11 @@ impl Dev {
             }
         };
         let end = super::end(&mut signals, failed).await;
-        server.shutdown().await;
-        let drained = keeper.shutdown().await;
+        let drained = super::drain(&mut signals, &keeper, Some(server)).await;
         let ended = emulator.shutdown().await;
         ready_files.iter().for_each(|file| super::take_back(file.as_deref()));
         ended.map_err(|error| CommandError::with_causes(Exit::Failure, &error))?;
-        end?;
-        compose::drained(&drained)
+        end.and(drained)
     }
 
     /// `dev` has fixed secrets, so nobody but this machine may reach it.

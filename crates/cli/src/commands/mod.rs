@@ -24,6 +24,7 @@ use std::path::Path;
 
 use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use storekeeper_keeper::Keeper;
 
 use crate::exit::{CommandError, CommandResult, Exit};
 use crate::log_writer::LogWriter;
@@ -174,6 +175,31 @@ async fn end(signals: &mut Signals, failed: impl Future<Output = &'static str>) 
             let error = format!("{task} has died of a bug of storekeeper: this process ends, to be started again");
             tracing::error!("{error}");
             Err(CommandError::new(Exit::Failure, error))
+        }
+    }
+}
+
+/// Ends a keeper and, before it, its server. A second signal cuts the wait short: what is not committed by then goes into
+/// the rescue file.
+///
+/// # Errors
+/// Successors that are not in the keyring, with where they are.
+async fn drain(signals: &mut Signals, keeper: &Keeper, server: Option<storekeeper_server::Running>) -> CommandResult {
+    keeper.stop_renewing();
+    let ending = async {
+        if let Some(server) = server {
+            server.shutdown().await;
+        }
+        keeper.shutdown().await
+    };
+    tokio::pin!(ending);
+    loop {
+        tokio::select! {
+            drained = &mut ending => return crate::compose::drained(&drained),
+            signal = signals.received() => {
+                tracing::info!("{signal}: waiting no longer");
+                keeper.hurry();
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use storekeeper_clock::{Clock, SystemClock};
 use storekeeper_keeper::{Keeper, KeeperConfig, Surroundings};
-use storekeeper_server::Server;
+use storekeeper_server::{Running, Server};
 
 use crate::compose;
 use crate::config::Config;
@@ -56,7 +56,26 @@ impl Serve {
         let keeper = signals.interrupt(self.start_keeper(&config, keeper_config)).await?;
         let reload = Arc::new(reload);
         keeper.surround(Arc::clone(&reload) as Arc<dyn Surroundings>);
-        let server = Server::start(keeper.clone(), compose::server_config(&config)?).await;
+        // The keeper renews by now: whatever comes, it is drained.
+        let (server, ended) = match self.start_server(&keeper, &config).await {
+            Ok(server) => {
+                let ended = loop {
+                    match super::end(&mut signals, keeper.supervisor().failed()).await {
+                        Ok(Signal::Hangup) => reload.reload(&keeper, &server),
+                        ended => break ended.map(drop),
+                    }
+                };
+                (Some(server), ended)
+            }
+            Err(error) => (None, Err(error)),
+        };
+        let drained = super::drain(&mut signals, &keeper, server).await;
+        super::take_back(self.ready_file.as_deref());
+        ended.and(drained)
+    }
+
+    async fn start_server(&self, keeper: &Keeper, config: &Config) -> Result<Running, CommandError> {
+        let server = Server::start(keeper.clone(), compose::server_config(config)?).await;
         let server = server.map_err(|error| CommandError::with_causes(Exit::Unavailable, &error))?;
         let ready = Ready {
             listen: Some(server.listen.to_string()),
@@ -64,17 +83,7 @@ impl Serve {
             ..Ready::default()
         };
         super::tell_ready(&ready, self.ready_file.as_deref())?;
-        let ended = loop {
-            match super::end(&mut signals, keeper.supervisor().failed()).await {
-                Ok(Signal::Hangup) => reload.reload(&keeper, &server),
-                ended => break ended,
-            }
-        };
-        server.shutdown().await;
-        let drained = keeper.shutdown().await;
-        super::take_back(self.ready_file.as_deref());
-        ended?;
-        compose::drained(&drained)
+        Ok(server)
     }
 
     fn configuration(&self, environment: &BTreeMap<String, String>) -> Result<Config, CommandError> {
