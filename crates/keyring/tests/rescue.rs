@@ -1,11 +1,11 @@
 //! Rescue files: what is written comes back; what is damaged is noticed, and costs nothing but itself.
-#![expect(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
+#![allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
 
 use std::time::Duration;
 
 use storekeeper_keyring::conformance::Rows;
 use storekeeper_keyring::rescue_file::{self, Contents, HEADER, read};
-use storekeeper_keyring::{Expected, KeyringId, NodeId, Record, State, Successor, Write, successor};
+use storekeeper_keyring::{Expected, KeyringId, NodeId, Record, State, Write, successor};
 use storekeeper_model::{Fingerprint, Lifetime, Timestamp};
 
 const OURS: KeyringId = KeyringId::from_bytes([7; 16]);

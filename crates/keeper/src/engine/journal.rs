@@ -126,7 +126,8 @@ impl Journal {
             return is_quiet && self.apart.len() < APART_MAX && self.next_at.is_none_or(|at| at <= now);
         }
         let is_slow = self.has_taken(SLOW, now);
-        !self.is_full() && !self.is_blocked(now) && !(is_slow && self.len() + in_flight >= SLOW_ROWS_MAX)
+        let is_risky = is_slow && self.len() + in_flight >= SLOW_ROWS_MAX;
+        !(self.is_full() || self.is_blocked(now) || is_risky)
     }
 
     /// Whether the keyring takes no writes at the moment, as far as is known.
@@ -294,7 +295,7 @@ impl Journal {
     }
 
     /// Successors that are to be put into the rescue file now: commits fail or take long, or their rows fail alone.
-    pub(super) fn to_rescue<'a>(
+    pub(super) fn take_endangered<'a>(
         &'a mut self,
         overtaken: impl Iterator<Item = (Fingerprint, &'a Record)>,
         now: Timestamp,

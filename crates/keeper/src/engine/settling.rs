@@ -20,7 +20,7 @@ impl Engine {
     /// Has successors put into the rescue file that do not become durable, and the file emptied when all have.
     pub(super) fn rescue(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         let overtaken = self.successors.values().map(|one| (one.predecessor, &*one.record));
-        let endangered = self.journal.to_rescue(overtaken, now);
+        let endangered = self.journal.take_endangered(overtaken, now);
         if !endangered.is_empty() {
             actions.push(Action::Rescue(endangered));
         } else if self.successors.is_empty() && self.journal.has_recovered() {
