@@ -174,6 +174,16 @@ pub fn interpret_token(answer: &RawAnswer, now: Timestamp) -> Result<AccessToken
     }
 }
 
+/// `Date` of a response to [`prepare_ticket`] or [`prepare_token`], if Entra itself wrote the response: it holds a token or
+/// Entra's error document. A page without either may be a proxy's, whose clock proves nothing.
+pub fn dated(answer: &RawAnswer) -> Option<Timestamp> {
+    let is_entras_own = match answer.status {
+        StatusCode::OK => issued(answer).is_ok(),
+        _ => Refusal::read(answer.json()).is_some(),
+    };
+    answer.store_date().filter(|_| is_entras_own)
+}
+
 #[derive(Deserialize)]
 struct Issued {
     access_token: Option<String>,

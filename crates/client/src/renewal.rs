@@ -87,7 +87,8 @@ fn push_json_text(body: &mut Vec<u8>, text: &str) {
 pub struct RenewalAnswer {
     /// The successor, checked; or why there is none.
     pub result: Result<StoreIdKey, RenewError>,
-    /// The answer's `Date`.
+    /// The response's `Date`, if the Store itself wrote the response: it holds a key or the Store's error document. A
+    /// page without either may be a gateway's or a proxy's, whose clock proves nothing.
     pub store_date: Option<Timestamp>,
     /// How far that is from our clock.
     pub clock_skew: Option<ClockSkew>,
@@ -117,18 +118,29 @@ impl RenewalAnswer {
 /// The very key that was sent is accepted where it satisfies those rules: the Store has accepted it, which is proof of
 /// life, though nothing was gained. Whoever schedules by age sees from the fingerprint that it has to wait.
 pub fn interpret(predecessor: &StoreIdKey, answer: &RawAnswer, now: Timestamp) -> RenewalAnswer {
-    let store_date = answer.store_date();
-    let clock_skew = store_date.map(|date| ClockSkew::between(date, now));
+    let date = answer.store_date();
+    let skew = |date: Option<Timestamp>| date.map(|date| ClockSkew::between(date, now));
     let result = if answer.status == StatusCode::OK {
-        let judged_at = match store_date {
-            Some(date) if clock_skew.is_some_and(ClockSkew::is_large) => date.min(now),
+        let judged_at = match date {
+            Some(date) if skew(Some(date)).is_some_and(ClockSkew::is_large) => date.min(now),
             _ => now,
         };
         successor(predecessor, answer, judged_at).map_err(|kind| RenewError::Unreadable { kind })
     } else {
         Err(failure(answer, now))
     };
+    let store_date = date.filter(|_| is_the_stores_own(answer, &result));
+    let clock_skew = skew(store_date);
     RenewalAnswer { result, store_date, clock_skew, correlation: Correlation::read(&answer.headers) }
+}
+
+/// Whether the Store wrote this response, and not a gateway or a proxy in between.
+fn is_the_stores_own(answer: &RawAnswer, result: &Result<StoreIdKey, RenewError>) -> bool {
+    match result {
+        Ok(_) => true,
+        Err(RenewError::Unreadable { kind }) => !matches!(kind, UnreadableKind::NotJson | UnreadableKind::NoKey),
+        Err(_) => ServiceError::read(answer.json()).is_some(),
+    }
 }
 
 #[derive(Deserialize)]

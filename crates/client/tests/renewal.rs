@@ -346,7 +346,8 @@ fn the_names_and_the_date_of_an_answer_are_kept_however_malformed() {
         ("date", "Tue, 01 Jan 2026 00:10:00 GMT"),
     ];
     let good = json!({"key": KeySpec::fresh().jwt()}).to_string();
-    for (status, body) in [(200, good), (500, String::new())] {
+    let fault = json!({"code": "InternalServerError", "innererror": {"code": "InternalServerError"}}).to_string();
+    for (status, body) in [(200, good), (500, fault)] {
         let read = interpret(&KeySpec::default().key(), &answer(status, &headers, body), now());
         assert_eq!(read.result.is_ok(), status == 200);
         assert_eq!(read.correlation.vector.as_deref(), Some("5.1"));
@@ -357,6 +358,13 @@ fn the_names_and_the_date_of_an_answer_are_kept_however_malformed() {
     }
     let read = interpret(&KeySpec::default().key(), &answer(500, &[("date", "today")], ""), now());
     assert_eq!((read.store_date, read.clock_skew), (None, None));
+    // What a gateway or a proxy writes says nothing about the Store's clock.
+    for (status, body) in
+        [(502, "<html>Bad Gateway</html>"), (503, ""), (429, ""), (401, "{}"), (200, "<html>"), (200, "{}")]
+    {
+        let read = interpret(&KeySpec::default().key(), &answer(status, &headers, body), now());
+        assert_eq!((read.store_date, read.clock_skew), (None, None), "{status} {body}");
+    }
 }
 
 #[test]
