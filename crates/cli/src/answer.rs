@@ -219,6 +219,9 @@ pub struct Node {
     pub leases: u64,
     /// It gives its leases back and wants no others.
     pub draining: bool,
+    /// How its clock stands to the Store's, where the keeper says.
+    #[serde(default)]
+    pub clock: String,
     /// Whether it is the one that answered.
     pub answering: bool,
 }

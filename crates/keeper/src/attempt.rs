@@ -15,7 +15,7 @@ use storekeeper_keyring::seal::{Role, Sealer};
 use storekeeper_model::{Audience, Fingerprint, ServiceTicket, StoreIdKey};
 
 use crate::config::{AppConfig, KeeperConfig, SecretError};
-use crate::engine::{Answer, Call, Finished, Silence, Subject, TicketFault};
+use crate::engine::{Answer, Call, Finished, Silence, Subject, TicketFault, TicketFetched};
 use crate::intake::NEWCOMER_VERSION;
 
 /// What executing an attempt needs, shared by all. The shell uses it, and so does whoever drives the engine in a plain
@@ -131,33 +131,32 @@ impl Attempts {
     }
 
     /// Asks Entra for a ticket, with this one of the app's credentials.
-    ///
-    /// # Errors
-    /// [`TicketFault`], which says whether only an operator can mend it.
-    pub async fn fetch_ticket(
-        &self,
-        app: &AppConfig,
-        audience: Audience,
-        credential: usize,
-    ) -> Result<Arc<ServiceTicket>, TicketFault> {
+    pub async fn fetch_ticket(&self, app: &AppConfig, audience: Audience, credential: usize) -> TicketFetched {
         let Some(source) = app.credentials.get(credential) else {
-            return Err(refused("no_credential", String::from("the app has no credential configured")));
+            return unasked("no_credential", String::from("the app has no credential configured"), true);
         };
-        let secret = source.read().map_err(|error| unreadable(&error))?;
+        let secret = match source.read() {
+            Ok(secret) => secret,
+            Err(error) => return unreadable(&error),
+        };
         let secret = Credential::ClientSecret(secret);
         let (entra, version) = (&self.config.entra, self.config.entra_version);
         let request = entra::prepare_ticket(entra, &app.tenant, &app.client_id, audience, &secret, version);
-        let result = match self.transport.send(request, self.config.request_timeout).await {
-            Ok(answer) => entra::interpret_ticket(audience, &app.client_id, &answer, self.clock.now()),
-            Err(error) => Err(storekeeper_client::TicketError::Transport(error)),
+        let (result, date) = match self.transport.send(request, self.config.request_timeout).await {
+            Ok(answer) => {
+                let ticket = entra::interpret_ticket(audience, &app.client_id, &answer, self.clock.now());
+                (ticket, entra::dated(&answer))
+            }
+            Err(error) => (Err(storekeeper_client::TicketError::Transport(error)), None),
         };
-        result.map(Arc::new).map_err(|error| {
+        let result = result.map(Arc::new).map_err(|error| {
             let (refused, retry_after) = match error.advice() {
                 Advice::Retry { not_before } => (false, not_before.map(|wait| wait.wait())),
                 Advice::ReplaceTicket | Advice::Stop(_) => (true, None),
             };
             TicketFault { code: error.code().to_owned(), detail: with_sources(&error), refused, retry_after }
-        })
+        });
+        TicketFetched { result, date }
     }
 }
 
@@ -169,13 +168,15 @@ fn tried(record: &storekeeper_keyring::Record, subject: Subject) -> Fingerprint 
 }
 
 /// What this machine cannot read at the moment is asked for again soon; only the rest waits for the operator.
-fn unreadable(error: &SecretError) -> TicketFault {
+fn unreadable(error: &SecretError) -> TicketFetched {
     let refused = matches!(error, SecretError::Wrong(_));
-    TicketFault { code: String::from("secret_unreadable"), detail: error.to_string(), refused, retry_after: None }
+    unasked("secret_unreadable", error.to_string(), refused)
 }
 
-fn refused(code: &str, detail: String) -> TicketFault {
-    TicketFault { code: code.to_owned(), detail, refused: true, retry_after: None }
+/// Entra was not asked.
+fn unasked(code: &str, detail: String, refused: bool) -> TicketFetched {
+    let fault = TicketFault { code: code.to_owned(), detail, refused, retry_after: None };
+    TicketFetched { result: Err(fault), date: None }
 }
 
 /// An error's message and those of its sources, in one line.

@@ -5,6 +5,7 @@
 //! `outcome`; when an app is paused, in `pausing`.
 
 mod app;
+mod clock_check;
 mod event;
 mod journal;
 mod latency;
@@ -14,9 +15,11 @@ mod observation;
 mod outcome;
 mod pausing;
 mod scan;
+mod set_aside;
 mod settling;
 mod starting;
 mod tickets;
+mod wanted;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -30,16 +33,18 @@ use storekeeper_policy::{Breaker, Pace};
 use crate::config::{KeeperConfig, Limits};
 use crate::fleet::Share;
 use app::App;
+use clock_check::ClockCheck;
 use journal::Journal;
 use line::{Candidate, Cause, Line};
 use scan::{Scanning, backs_off_until};
+use set_aside::SetAside;
 use settling::Successor;
 use tickets::{Demand, Tickets};
 
 pub use app::PauseReason;
 pub use event::{
     Action, Announcement, Answer, AppIndex, Asked, Call, Endangered, Event, Finished, KeyEvent, Order, Saving,
-    SettleFault, Silence, Subject, TicketFault, TicketIndex, Waiter,
+    SettleFault, Silence, Subject, TicketFault, TicketFetched, TicketIndex, Waiter,
 };
 pub use latency::LatencyObservation;
 pub use observation::{AppObservation, LineObservation, Observation, TicketObservation};
@@ -49,8 +54,6 @@ pub use scan::TICK;
 const FRESH_WAITING_MAX: usize = 64;
 /// A scan or save that failed is repeated after this.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
-/// While the clocks disagree, one attempt in this span learns whether they agree again.
-const SKEW_PROBE_PAUSE: Duration = Duration::from_secs(60);
 
 /// A row that is being tried.
 #[derive(Debug)]
@@ -103,9 +106,9 @@ pub struct Engine {
     orphans: Vec<AppName>,
     scanning: Scanning,
     scanned_at: Option<Timestamp>,
-    clocks: Option<(Timestamp, Timestamp)>,
-    skewed: bool,
-    skew_probe_at: Option<Timestamp>,
+    clock_check: ClockCheck,
+    /// Refused or missed while the clocks disagree; not fetched again for a while.
+    set_aside: SetAside,
     last_now: Timestamp,
     concurrency: usize,
     draining: bool,
@@ -135,9 +138,8 @@ impl Engine {
             orphans: Vec::new(),
             scanning: Scanning { at: Some(now), ..Scanning::default() },
             scanned_at: None,
-            clocks: None,
-            skewed: false,
-            skew_probe_at: None,
+            clock_check: ClockCheck::default(),
+            set_aside: SetAside::default(),
             last_now: now,
             concurrency: config.concurrency.max(1),
             draining: false,
@@ -221,22 +223,12 @@ impl Engine {
             .map(|app| app.ticket)
             .chain(self.fresh_waiting.keys().copied())
             .chain(self.lines_without_ticket())
+            .chain(self.wanted_tickets())
             .filter_map(|ticket| self.tickets.get(ticket).wake_at(now));
-        let skew = if self.skewed { self.skew_probe_at } else { None };
         let backing_off = self.backing_off.keys().map(|(at, _)| *at).next();
-        let instants =
-            lines.chain(backing_off).chain(apps).chain(scan).chain(tickets).chain(self.journal.wake_at()).chain(skew);
+        let (journal, check) = (self.journal.wake_at(), self.clock_check.check_at());
+        let instants = lines.chain(backing_off).chain(apps).chain(scan).chain(tickets).chain(journal).chain(check);
         instants.filter(|at| *at > now).min()
-    }
-
-    /// Whether our clock and the Store's disagree.
-    pub fn is_skewed(&self) -> bool {
-        self.skewed
-    }
-
-    /// Ours and the Store's clock, from the last answer that was dated.
-    pub fn clocks(&self) -> Option<(Timestamp, Timestamp)> {
-        self.clocks
     }
 
     /// How many writes were overtaken.
@@ -245,7 +237,7 @@ impl Engine {
     }
 
     fn take_in(&mut self, event: Event, now: Timestamp, actions: &mut Vec<Action>) {
-        self.look_at_clock(now);
+        self.look_at_clock(now, actions);
         match event {
             Event::Wake => self.wake(now, actions),
             Event::Scanned(due) => self.scanned(due, now),
@@ -261,7 +253,7 @@ impl Engine {
             }
             Event::Witnesses(app, records) => self.queue_extra(app, records, Cause::Witness, now),
             Event::Finished(finished) => self.finished(*finished, now, actions),
-            Event::Ticket(ticket, result) => self.ticket_came(ticket, result, now, actions),
+            Event::Ticket(ticket, fetched) => self.ticket_came(ticket, fetched, now, actions),
             Event::Settled(results) => self.settled(&results, now, actions),
             Event::SettleFailed(writes, fault) => self.journal.failed(writes, fault, now),
             Event::Reread(id, row) => self.reread(id, row, now, actions),
@@ -281,7 +273,7 @@ impl Engine {
     }
 
     /// A clock that went back leaves every instant that was to be waited for in the future.
-    fn look_at_clock(&mut self, now: Timestamp) {
+    fn look_at_clock(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         if now + Duration::from_secs(1) < self.last_now {
             self.apps.iter_mut().for_each(|app| app.clock_went_back(now));
             self.lines.iter_mut().for_each(Line::clock_went_back);
@@ -289,13 +281,19 @@ impl Engine {
             self.scanning.at = Some(now);
             (self.scanning.until, self.scanning.retry_at) = (None, None);
             self.journal.clock_went_back(now);
-            self.skew_probe_at = self.skew_probe_at.map(|at| at.min(now));
+            self.clock_check.clock_went_back(now);
+            self.set_aside.clear();
+            // No ticket would be fresh enough for a refusal that the clock that was ahead has dated.
+            for attempt in self.attempts.values_mut() {
+                attempt.refused_at = attempt.refused_at.map(|at| at.min(now));
+            }
             // Their time was told by the wrong clock.
             for candidate in std::mem::take(&mut self.backing_off).into_values() {
                 self.attempts.remove(&candidate.record.id);
             }
         }
         self.last_now = now;
+        self.look_for_skew(now, actions);
     }
 
     fn wake(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
@@ -368,9 +366,6 @@ impl Engine {
         if self.journal.is_blocked(now) {
             return Some(("keyring_unavailable", self.journal.next_at().and_then(wait)));
         }
-        if self.skewed && !self.may_probe_skew(now) {
-            return Some(("clock_skewed", self.skew_probe_at.and_then(wait)));
-        }
         if let Some(at) = self.lines[self.routes[&(app, kind)]].cut_off_until(now) {
             return Some(("store_degraded", wait(at)));
         }
@@ -400,6 +395,7 @@ impl Engine {
         }
         self.requeue_refused(now, actions);
         self.probe_credentials(now, actions);
+        self.fetch_wanted(now, actions);
         self.start(now, actions);
         self.flush(now, actions);
         self.rescue(now, actions);
@@ -441,10 +437,6 @@ impl Engine {
     fn lines_without_ticket(&self) -> impl Iterator<Item = TicketIndex> + '_ {
         let waiting = self.lines.iter().filter_map(|line| line.queue.peek());
         waiting.map(|candidate| self.apps[candidate.app.0].ticket)
-    }
-
-    fn may_probe_skew(&self, now: Timestamp) -> bool {
-        self.in_flight == 0 && self.skew_probe_at.is_none_or(|at| at <= now)
     }
 
     fn jitter(&mut self) -> f64 {

@@ -126,6 +126,11 @@ pub enum EnrollError {
     /// Its times speak against it by our clock, but our clock and the Store's disagree.
     #[error("our clock and the Store's differ by more than five minutes: whether this key is valid cannot be said")]
     ClockSkewed,
+    /// Its times speak against it by our clock, which no response has confirmed since the start.
+    #[error(
+        "by our clock this key is not valid, but neither the Store nor Entra ID has answered since the start to confirm our clock"
+    )]
+    ClockUnverified,
     /// The keyring could not make it durable.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
@@ -154,7 +159,7 @@ impl EnrollError {
             Self::Altered => Code::KeyAltered,
             Self::Expired { .. } => Code::KeyExpired,
             Self::NotYetValid { .. } => Code::KeyNotYetValid,
-            Self::ClockSkewed => Code::ClockSkewed,
+            Self::ClockSkewed | Self::ClockUnverified => Code::ClockSkewed,
             Self::Keyring(_) => Code::KeyringUnavailable,
             Self::TooBusy => Code::TooBusy,
             Self::ShuttingDown => Code::ShuttingDown,
@@ -183,6 +188,11 @@ pub enum ReadError {
     /// It has expired by our clock, but our clock and the Store's disagree.
     #[error("our clock and the Store's differ by more than five minutes: whether this key has expired cannot be said")]
     ClockSkewed,
+    /// It has expired by our clock, which no response has confirmed since the start.
+    #[error(
+        "by our clock this key has expired, but neither the Store nor Entra ID has answered since the start to confirm our clock"
+    )]
+    ClockUnverified,
     /// `min_ttl` is longer than half the key's own lifetime.
     #[error("`min_ttl` may be at most half of the key's lifetime")]
     MinTtlTooLong,
@@ -200,7 +210,7 @@ impl ReadError {
             Self::Revoked => Code::KeyRevoked,
             Self::HandedOver => Code::KeyHandedOver,
             Self::Lapsed => Code::KeyLapsed,
-            Self::ClockSkewed => Code::ClockSkewed,
+            Self::ClockSkewed | Self::ClockUnverified => Code::ClockSkewed,
             Self::MinTtlTooLong => Code::MinTtlTooLong,
             Self::Keyring(_) => Code::KeyringUnavailable,
         }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use storekeeper_keyring::{Buckets, Lease, LeaseChange, Node, NodeId, Presence};
+use storekeeper_keyring::{Buckets, ClockReport, Lease, LeaseChange, Node, NodeId, Presence};
 use storekeeper_model::Bucket;
 
 pub(crate) use app_row::merge;
@@ -190,6 +190,11 @@ impl Fleet {
             lost: 0,
             untold: Buckets::none(),
         }
+    }
+
+    /// Takes over what is known of this node's own clock: the next beat says it.
+    pub(crate) fn report_clock(&mut self, clock: ClockReport) {
+        self.me.clock = clock;
     }
 
     /// Takes an event in and decides.

@@ -38,6 +38,8 @@ pub enum ConditionCode {
     StoreSlow,
     /// At the pace that the Store bears, what is due takes longer than six hours.
     BacklogOutrunsPace,
+    /// Entra ID refuses the app's credentials, and the app is paused for that.
+    CredentialRefused,
     /// The app's keys are not renewed.
     AppPaused,
     /// The app's last request for a ticket failed.
@@ -75,6 +77,7 @@ impl ConditionCode {
         Self::StoreUnreachable,
         Self::StoreSlow,
         Self::BacklogOutrunsPace,
+        Self::CredentialRefused,
         Self::AppPaused,
         Self::TicketMissing,
         Self::KeysLapsed,
@@ -102,6 +105,7 @@ impl ConditionCode {
             Self::StoreUnreachable => "store_unreachable",
             Self::StoreSlow => "store_slow",
             Self::BacklogOutrunsPace => "backlog_outruns_pace",
+            Self::CredentialRefused => "credential_refused",
             Self::AppPaused => "app_paused",
             Self::TicketMissing => "ticket_missing",
             Self::KeysLapsed => "keys_lapsed",
@@ -291,7 +295,9 @@ fn clock_skewed(facts: &Facts<'_>) -> Option<Condition> {
         SignedSpan::Behind(span) => (span, "behind"),
     };
     let seconds = span.as_secs();
-    let detail = format!("the keeper's clock is {seconds} s {side} the Store's: nothing is condemned until they agree");
+    let detail = format!(
+        "the keeper's clock is {seconds} s {side} the Store's: keys are renewed as usual, and none is condemned, until they agree; correct this machine's time (NTP), or, if it is right, wait for the Store"
+    );
     Some(Condition::of_keeper(ConditionCode::ClockSkewed, detail))
 }
 
@@ -332,6 +338,9 @@ fn store_slow(facts: &Facts<'_>) -> Option<Condition> {
 const SLOW: Duration = Duration::from_secs(5);
 
 fn ticket_missing(app: &AppObservation, seen: &Observation) -> Option<Condition> {
+    if is_paused_for_credential(app) {
+        return None;
+    }
     let of_app = |ticket: &&TicketObservation| ticket.apps.contains(&app.name);
     let (code, why, since) = seen.tickets.iter().filter(of_app).find_map(|ticket| ticket.fault.as_ref())?;
     let detail = format!(
@@ -362,6 +371,10 @@ fn backlog_outruns_pace(facts: &Facts<'_>) -> Option<Condition> {
     Some(Condition::of_keeper(ConditionCode::BacklogOutrunsPace, detail))
 }
 
+fn is_paused_for_credential(app: &AppObservation) -> bool {
+    app.paused.as_ref().is_some_and(|paused| paused.reason == "credential")
+}
+
 fn app_paused(app: &AppObservation, _: Option<&AppStats>) -> Option<Condition> {
     let paused = app.paused.as_ref()?;
     let name = &app.name;
@@ -379,7 +392,11 @@ fn app_paused(app: &AppObservation, _: Option<&AppStats>) -> Option<Condition> {
     };
     let cause = if paused.detail.is_empty() { String::new() } else { format!(": {}", paused.detail) };
     let detail = format!("paused since {}, reason {}{cause}; {remedy}", paused.since, paused.reason);
-    Some(Condition::of_app(ConditionCode::AppPaused, name, detail))
+    let code = match is_paused_for_credential(app) {
+        true => ConditionCode::CredentialRefused,
+        false => ConditionCode::AppPaused,
+    };
+    Some(Condition::of_app(code, name, detail))
 }
 
 fn keys_lapsed(app: &AppObservation, stats: Option<&AppStats>) -> Option<Condition> {

@@ -7,7 +7,7 @@ use storekeeper_policy::{Enrollment, Standing};
 
 use crate::engine::Event;
 use crate::error::EnrollError;
-use crate::intake::{Intake, NEWCOMER_VERSION, OurClock};
+use crate::intake::{Intake, NEWCOMER_VERSION};
 use crate::keeper::Keeper;
 use crate::shell::Message;
 use crate::view::{EnrollRequest, Enrolled};
@@ -171,10 +171,12 @@ impl Keeper {
         let hold = self.clock().hold("an import");
         let count = requests.len();
         let work = async move {
-            let (inner, now) = (&keeper.inner, keeper.clock().now());
+            let inner = &keeper.inner;
             let intake = Intake { apps: &inner.apps, keyring: &inner.tools.keyring, sealer: &inner.sealer };
-            let clock = if inner.tools.doubts_clock() { OurClock::Doubted } else { OurClock::Trusted };
-            let (answers, due_at) = intake.import_by(requests, now, clock).await;
+            let checked = intake.check_imports(requests);
+            keeper.wait_for_the_time(intake.depends_on_clock(&checked, keeper.clock().now())).await;
+            let (now, clock) = (keeper.clock().now(), inner.tools.our_clock());
+            let (answers, due_at) = intake.take_in(checked, now, clock).await;
             if let Some(due_at) = due_at {
                 inner.postbox.send(Message::Event(Event::Changed(due_at)));
             }

@@ -39,15 +39,18 @@ pub struct Intake<'a> {
 /// Whether what our clock alone says of a key is believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OurClock {
-    /// Nothing speaks against it.
+    /// A response of the Store or Entra ID has been dated since the start, and agrees with it; or they do not date their
+    /// responses.
     Trusted,
+    /// No response has been dated yet. What speaks against a key by our clock alone is not held against the key.
+    Unverified,
     /// It and the Store's disagree: no key is refused for its times, and none takes the place of one that only seems to
     /// have expired.
     Doubted,
 }
 
 /// A key that passed every check that needs no row.
-struct Checked {
+pub(crate) struct Checked {
     id: KeyId,
     identity: Identity,
     key: StoreIdKey,
@@ -78,25 +81,35 @@ impl Intake<'_> {
         now: Timestamp,
         clock: OurClock,
     ) -> (Vec<Result<Enrolled, EnrollError>>, Option<Timestamp>) {
-        self.take_in(requests.into_iter().map(|request| self.check(request)).collect(), now, clock).await
+        self.take_in(self.check_all(requests), now, clock).await
+    }
+
+    /// Keys as they were handed in, checked as far as that needs no row.
+    pub(crate) fn check_all(&self, requests: Vec<EnrollRequest>) -> Vec<Result<Checked, EnrollError>> {
+        requests.into_iter().map(|request| self.check(request)).collect()
     }
 
     /// The same for keys that another keeper has kept.
-    pub(crate) async fn import_by(
-        &self,
-        requests: Vec<ImportRequest>,
-        now: Timestamp,
-        clock: OurClock,
-    ) -> (Vec<Result<Enrolled, EnrollError>>, Option<Timestamp>) {
+    pub(crate) fn check_imports(&self, requests: Vec<ImportRequest>) -> Vec<Result<Checked, EnrollError>> {
         let check = |ImportRequest { request, facts }| {
             let checked = self.check(request)?;
             let facts = Facts::check(facts, &checked.key)?;
             Ok(Checked { facts: Some(facts), ..checked })
         };
-        self.take_in(requests.into_iter().map(check).collect(), now, clock).await
+        requests.into_iter().map(check).collect()
     }
 
-    async fn take_in(
+    /// Whether the times of one of these keys speak against it by our clock.
+    pub(crate) fn depends_on_clock(&self, checked: &[Result<Checked, EnrollError>], now: Timestamp) -> bool {
+        checked.iter().flatten().any(|checked| {
+            let lifetime = checked.key.lifetime();
+            let is_over = lifetime.expires_at().is_some_and(|at| at <= now);
+            is_over || lifetime.issued_at() > now || lifetime.not_before().is_some_and(|at| at > now)
+        })
+    }
+
+    /// Takes keys in that were checked. Returns the answers and the earliest instant at which one of them is due.
+    pub(crate) async fn take_in(
         &self,
         requests: Vec<Result<Checked, EnrollError>>,
         now: Timestamp,
@@ -195,10 +208,12 @@ impl Intake<'_> {
         let fingerprint = checked.key.fingerprint();
         let new = NewKey::new(fingerprint, checked.key.lifetime());
         let mut verdict = storekeeper_policy::enroll(row.as_ref().map(held).as_ref(), &new, now);
-        if clock == OurClock::Doubted {
+        if clock != OurClock::Trusted {
             verdict = match verdict {
                 Enrollment::Expired | Enrollment::NotYetValid | Enrollment::SameDead(Standing::Lapsed) => {
-                    return Step::Answer(Err(EnrollError::ClockSkewed));
+                    let is_unverified = clock == OurClock::Unverified;
+                    let error = if is_unverified { EnrollError::ClockUnverified } else { EnrollError::ClockSkewed };
+                    return Step::Answer(Err(error));
                 }
                 Enrollment::Replace if row.as_ref().is_some_and(|row| row.proven && !row.state.is_revoked()) => {
                     Enrollment::AwaitProof

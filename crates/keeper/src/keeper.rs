@@ -8,7 +8,7 @@ use std::time::Duration;
 use storekeeper_client::Transport;
 use storekeeper_clock::Clock;
 use storekeeper_keyring::seal::{MasterKey, Role, Sealer};
-use storekeeper_keyring::{Expected, Keyring, KeyringError, Outcome, Presence, Record, Settled, Write};
+use storekeeper_keyring::{ClockReport, Expected, Keyring, KeyringError, Outcome, Presence, Record, Settled, Write};
 use storekeeper_model::{AppName, Audience, Bucket, Identity, KeyId, KeyKind, Slot, UserName};
 use storekeeper_policy::Standing;
 use storekeeper_supervisor::Supervisor;
@@ -102,7 +102,6 @@ impl Keeper {
             attempts,
             metrics,
             holding: if is_shared { Holding::shared() } else { Holding::alone() },
-            skewed: AtomicBool::new(false),
             store_time: StoreTime::new(),
             supervisor,
             rescue: Arc::clone(&rescue),
@@ -113,7 +112,13 @@ impl Keeper {
         tools.metrics.leases(if is_shared { 0 } else { usize::from(Bucket::COUNT) }, 0);
         let fleet = is_shared.then(|| {
             let node = &config.node;
-            let me = Presence { id: node.id, name: node.name.clone(), draining: false, leaving: false };
+            let me = Presence {
+                id: node.id,
+                name: node.name.clone(),
+                draining: false,
+                leaving: false,
+                clock: ClockReport::Unknown,
+            };
             FleetTask::spawn(Fleet::new(me, node.times), Arc::clone(&tools), postbox.clone())
         });
         let taking_up = rescue.has_folder().then(|| {
@@ -146,11 +151,12 @@ impl Keeper {
         let keeper = self.clone();
         let hold = self.clock().hold("an enrollment");
         let work = async move {
-            let now = keeper.clock().now();
             let inner = &keeper.inner;
             let intake = Intake { apps: &inner.apps, keyring: &inner.tools.keyring, sealer: &inner.sealer };
-            let clock = if inner.tools.doubts_clock() { OurClock::Doubted } else { OurClock::Trusted };
-            let (answers, due_at) = intake.enroll_by(requests, now, clock).await;
+            let checked = intake.check_all(requests);
+            keeper.wait_for_the_time(intake.depends_on_clock(&checked, keeper.clock().now())).await;
+            let (now, clock) = (keeper.clock().now(), inner.tools.our_clock());
+            let (answers, due_at) = intake.take_in(checked, now, clock).await;
             if let Some(due_at) = due_at {
                 inner.postbox.send(Message::Event(Event::Changed(due_at)));
             }
@@ -168,6 +174,7 @@ impl Keeper {
     /// [`ReadError`]: only `Revoked` and `Lapsed` mean that the player has to mint a new key.
     pub async fn get(&self, identity: &Identity, min_ttl: Option<Duration>) -> Result<LiveKey, ReadError> {
         let record = self.read(identity).await?;
+        self.wait_for_the_time(self.has_expired(&record)).await;
         let key = self.live(&record)?;
         match min_ttl {
             Some(min_ttl) if self.lives_shorter(&record, min_ttl)? => self.get_renewed(record, key).await,
@@ -179,6 +186,8 @@ impl Keeper {
     pub async fn get_many(&self, identities: &[Identity]) -> Vec<Result<LiveKey, ReadError>> {
         let ids: Vec<KeyId> = identities.iter().map(Identity::key_id).collect();
         let rows = self.inner.tools.keyring.read_many(&ids).await;
+        let expired = rows.iter().any(|row| matches!(row, Ok(Some(row)) if self.has_expired(row)));
+        self.wait_for_the_time(expired).await;
         let answer = |(identity, row): (&Identity, Result<Option<Arc<Record>>, KeyringError>)| {
             self.known_app(&identity.app)?;
             let row = row?.ok_or(ReadError::NotFound)?;
@@ -211,6 +220,7 @@ impl Keeper {
     /// See [`RenewError`]; the held key is untouched and served while it lives.
     pub async fn renew(&self, identity: &Identity) -> Result<KeyView, RenewError> {
         let record = self.read(identity).await?;
+        self.wait_for_the_time(self.has_expired(&record)).await;
         self.check_alive(&record)?;
         if record.is_handed_over() {
             return Err(ReadError::HandedOver.into());
@@ -357,14 +367,28 @@ impl Keeper {
         self.inner.tools.keyring.read(identity.key_id()).await?.ok_or(ReadError::NotFound)
     }
 
+    /// Where an answer rests on our clock, it waits until the first request for a ticket has shown whether that is right.
+    pub(crate) async fn wait_for_the_time(&self, is_needed: bool) {
+        if is_needed {
+            self.inner.tools.store_time.first_word().await;
+        }
+    }
+
+    fn has_expired(&self, record: &Record) -> bool {
+        record.key.lifetime.expires_at().is_some_and(|at| at <= self.clock().now())
+    }
+
     fn check_alive(&self, record: &Record) -> Result<(), ReadError> {
         let now = self.clock().now();
         match storekeeper_policy::standing(record.state.is_revoked(), record.key.lifetime.expires_at(), now) {
             Standing::Active => Ok(()),
             Standing::Revoked => Err(ReadError::Revoked),
             Standing::Lapsed if record.is_handed_over() => Err(ReadError::HandedOver),
-            Standing::Lapsed if self.inner.tools.doubts_clock() => Err(ReadError::ClockSkewed),
-            Standing::Lapsed => Err(ReadError::Lapsed),
+            Standing::Lapsed => match self.inner.tools.our_clock() {
+                OurClock::Trusted => Err(ReadError::Lapsed),
+                OurClock::Unverified => Err(ReadError::ClockUnverified),
+                OurClock::Doubted => Err(ReadError::ClockSkewed),
+            },
         }
     }
 

@@ -229,7 +229,7 @@ impl Metrics {
         registry.register("ticket_expiry_timestamp_seconds", help, self.ticket_expiry.clone());
         registry.register(
             "clock_skew_seconds",
-            "Our clock minus the Store's, from its last answer",
+            "Our clock minus the Store's, as its last response showed",
             self.clock_skew.clone(),
         );
         let help = "Until when every due key has been looked for";

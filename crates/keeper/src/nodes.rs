@@ -1,6 +1,6 @@
 //! The fleet, as operators see it: nodes, leases, and the orders to drain and to undrain.
 
-use storekeeper_keyring::{Buckets, Keyring, Lease, Node, NodeId};
+use storekeeper_keyring::{Buckets, ClockReport, Keyring, Lease, Node, NodeId};
 use storekeeper_model::Bucket;
 
 use crate::error::{NodeError, ReadError};
@@ -17,6 +17,8 @@ pub struct NodeView {
     pub leases: usize,
     /// It gives its leases back and wants no others.
     pub draining: bool,
+    /// How its clock stands to the Store's, as it said with its last beat.
+    pub clock: ClockReport,
     /// Whether it is the one that was asked.
     pub answering: bool,
 }
@@ -49,6 +51,7 @@ impl Keeper {
             id: node.id,
             name: node.name,
             draining: node.draining,
+            clock: node.clock,
         };
         let nodes = nodes.into_iter().map(view).collect();
         let lease = |lease: &Lease| LeaseView { bucket: lease.bucket, node: lease.owner, term: lease.term };
@@ -59,7 +62,9 @@ impl Keeper {
         let node = &self.inner.config.node;
         let lease = |bucket| Lease { bucket, owner: Some(node.id), term: 0 };
         let all = Buckets::all();
-        (vec![Node { id: node.id, name: node.name.clone(), beat: 0, draining: false }], all.iter().map(lease).collect())
+        let clock = self.inner.tools.clock_report();
+        let node = Node { id: node.id, name: node.name.clone(), beat: 0, draining: false, clock };
+        (vec![node], all.iter().map(lease).collect())
     }
 
     /// Tells a node, by its id or its name, to give its leases back and to want no others. Returns which it is.

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use storekeeper_clock::{Clock, Hold, Sleep};
 use storekeeper_keyring::{Buckets, Expected, Keyring, KeyringError, Record, Write};
@@ -13,7 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::attempt::Attempts;
 use crate::commits::{reread, settle};
 use crate::engine::{
-    Action, Answer, AppIndex, Asked, Call, Endangered, Engine, Event, Finished, Observation, Order, TicketFault, Waiter,
+    Action, Answer, AppIndex, Asked, Call, Endangered, Engine, Event, Finished, Observation, Order, TicketFault,
+    TicketFetched, Waiter,
 };
 use crate::events;
 use crate::fleet::Share;
@@ -110,18 +110,9 @@ pub(crate) struct Tools {
     pub(crate) attempts: Attempts,
     pub(crate) metrics: Metrics,
     pub(crate) holding: Holding,
-    pub(crate) skewed: AtomicBool,
     pub(crate) store_time: StoreTime,
     pub(crate) supervisor: Supervisor,
     pub(crate) rescue: Arc<Rescue>,
-}
-
-impl Tools {
-    /// Whether our clock and the Store's disagree, so that nothing that rests on ours alone is said for good.
-    pub(crate) fn doubts_clock(&self) -> bool {
-        let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
-        self.skewed.load(Ordering::Relaxed) || self.store_time.disagrees_with(now, elapsed)
-    }
 }
 
 /// Who waits for what.
@@ -284,8 +275,8 @@ impl Shell {
 
     fn step(&mut self, events: Vec<Event>) {
         let mut actions = Vec::new();
+        self.engine.carry_store_time(self.tools.store_time.at(self.tools.clock.elapsed()));
         self.engine.handle_all(events, self.tools.clock.now(), &mut actions);
-        self.tools.skewed.store(self.engine.is_skewed(), Ordering::Relaxed);
         let clocks = self.engine.clocks();
         if let Some((_, theirs)) = clocks.filter(|_| clocks != self.clocks) {
             self.clocks = clocks;
@@ -343,8 +334,8 @@ impl Shell {
             }),
             Action::FetchTicket { app, audience, ticket, credential } => {
                 spawn(tools, "a request for a ticket", async move |tools| {
-                    let result = fetch_ticket(&tools, app, audience, credential).await;
-                    postbox.event(Event::Ticket(ticket, result));
+                    let fetched = fetch_ticket(&tools, app, audience, credential).await;
+                    postbox.event(Event::Ticket(ticket, fetched));
                 });
             }
             Action::Hasten(ids) => spawn(tools, "keys made due", async move |tools| {
@@ -464,18 +455,22 @@ async fn renew(tools: &Tools, call: Call) -> Finished {
     finished
 }
 
-async fn fetch_ticket(
-    tools: &Tools,
-    app: AppIndex,
-    audience: Audience,
-    credential: usize,
-) -> Result<Arc<ServiceTicket>, TicketFault> {
-    let result = tools.attempts.fetch_ticket(&tools.attempts.config.apps[app.0], audience, credential).await;
-    if let Err(fault) = &result {
-        tracing::warn!(code = fault.code, detail = fault.detail, credential, "no ticket from Entra ID");
+async fn fetch_ticket(tools: &Tools, app: AppIndex, audience: Audience, credential: usize) -> TicketFetched {
+    let config = &tools.attempts.config.apps[app.0];
+    let fetched = tools.attempts.fetch_ticket(config, audience, credential).await;
+    let result = &fetched.result;
+    if let Err(fault) = result {
+        let (code, detail, app) = (&fault.code, &fault.detail, config.name.as_str());
+        tracing::warn!(code, detail, app, credential, "no ticket from Entra ID");
+    }
+    match (fetched.date, result) {
+        (None, Ok(_)) => tools.store_time.note_undated(),
+        (None, Err(_)) => tools.store_time.give_up(),
+        // The engine compares the clocks.
+        (Some(_), _) => {}
     }
     tools.metrics.ticket(result.as_ref().map_or_else(|fault| events::known_code(&fault.code), |_| "ok"));
-    result
+    fetched
 }
 
 /// Makes rows due now, whatever they waited for; if they were used, on this day.

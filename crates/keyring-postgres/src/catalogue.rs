@@ -321,12 +321,13 @@ pub const APPS_CHANGE: Statement = "-- apps::change
 
 /// Moves a node's beat, or makes its row.
 pub const NODE_BEAT: Statement = "-- lease::beat
-    INSERT INTO node (bucket, id, name, beat, draining) VALUES (0, $1, $2, 1, $3::boolean OR $4::boolean)
-    ON CONFLICT (bucket, id) DO UPDATE SET beat = node.beat + 1, draining = node.draining OR $4::boolean";
+    INSERT INTO node (bucket, id, name, beat, draining, clock) VALUES (0, $1, $2, 1, $3::boolean OR $4::boolean, $5)
+    ON CONFLICT (bucket, id) DO UPDATE SET beat = node.beat + 1, draining = node.draining OR $4::boolean,
+        clock = excluded.clock";
 
 /// Every node.
 pub const NODES: Statement = "-- lease::nodes
-    SELECT id, name, beat, draining FROM node WHERE bucket = 0 ORDER BY id";
+    SELECT id, name, beat, draining, clock FROM node WHERE bucket = 0 ORDER BY id";
 
 /// Tells a node to give its leases back.
 pub const NODE_DRAIN: Statement = "-- lease::drain_node

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use storekeeper_keyring::{AppRow, KeyringError, Lease, LeaseChange, Leases, Node, NodeId, Presence};
+use storekeeper_keyring::{AppRow, ClockReport, KeyringError, Lease, LeaseChange, Leases, Node, NodeId, Presence};
 use storekeeper_model::Bucket;
 use tokio_postgres::Row;
 
@@ -82,7 +82,8 @@ impl PostgresKeyring {
 async fn beat(database: &Database, presence: &Presence) -> Result<Vec<Node>, Fault> {
     let id = presence.id.as_bytes().as_slice();
     let name = presence.name.replace('\0', "\u{fffd}");
-    database.query(NODE_BEAT, &[&id, &name, &presence.draining, &presence.leaving]).await?;
+    let clock = clock_column(presence.clock);
+    database.query(NODE_BEAT, &[&id, &name, &presence.draining, &presence.leaving, &clock]).await?;
     nodes(database).await
 }
 
@@ -93,9 +94,30 @@ async fn nodes(database: &Database) -> Result<Vec<Node>, Fault> {
             name: row.try_get(1)?,
             beat: u64::try_from(row.try_get::<_, i64>(2)?).map_err(|_| Fault::corrupt("beat"))?,
             draining: row.try_get(3)?,
+            clock: clock_report(row.try_get(4)?),
         })
     };
     database.query(NODES, &[]).await?.iter().map(node).collect()
+}
+
+const AGREES: i16 = 1;
+const SKEWED: i16 = 2;
+
+fn clock_column(clock: ClockReport) -> Option<i16> {
+    match clock {
+        ClockReport::Unknown => None,
+        ClockReport::Agrees => Some(AGREES),
+        ClockReport::Skewed => Some(SKEWED),
+    }
+}
+
+/// A number of a later version says nothing to this one: no lease moves because of it.
+fn clock_report(column: Option<i16>) -> ClockReport {
+    match column {
+        Some(AGREES) => ClockReport::Agrees,
+        Some(SKEWED) => ClockReport::Skewed,
+        _ => ClockReport::Unknown,
+    }
 }
 
 async fn leases(database: &Database) -> Result<Vec<Lease>, Fault> {

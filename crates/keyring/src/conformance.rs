@@ -80,6 +80,7 @@ macro_rules! keyring_conformance {
         $crate::keyring_conformance! { @cases $subject;
             lease::every_bucket_has_a_lease
             lease::a_beat_moves_and_tells_of_all
+            lease::a_beat_says_how_the_clock_is
             lease::draining_stays
             lease::undraining_ends_a_drain
             lease::a_node_that_beats_is_not_removed

@@ -46,6 +46,30 @@ impl FromStr for NodeId {
     }
 }
 
+/// What a node says of its own clock. No instant travels: a node compares its clock with the Store's, never with another
+/// node's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum ClockReport {
+    /// No response of the Store or Entra ID has shown it since the node's start.
+    #[default]
+    Unknown,
+    /// It agrees with the Store's.
+    Agrees,
+    /// It and the Store's differ by more than five minutes.
+    Skewed,
+}
+
+impl ClockReport {
+    /// The stable word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Agrees => "agrees",
+            Self::Skewed => "skewed",
+        }
+    }
+}
+
 /// What a node says of itself with each beat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Presence {
@@ -57,6 +81,8 @@ pub struct Presence {
     pub draining: bool,
     /// It goes away for good. Such a node is draining, whatever else was ordered.
     pub leaving: bool,
+    /// How its clock stands to the Store's; each beat says it anew.
+    pub clock: ClockReport,
 }
 
 /// A node as the keyring knows it.
@@ -70,6 +96,8 @@ pub struct Node {
     pub beat: u64,
     /// It gives its leases back and wants no others, until [`Leases::undrain_node`] or its end.
     pub draining: bool,
+    /// How its clock stands to the Store's, as it said with its last beat.
+    pub clock: ClockReport,
 }
 
 /// A bucket's lease.

@@ -25,7 +25,7 @@ pub use buckets::Buckets;
 pub use error::KeyringError;
 pub use history::{History, Outcome, OutcomeResult};
 pub use keyring::{AppRow, Due, DueQuery, Keyring, Paused, Settled, WrappedRoot, Write};
-pub use lease::{Lease, LeaseChange, Leases, Node, NodeId, Presence};
+pub use lease::{ClockReport, Lease, LeaseChange, Leases, Node, NodeId, Presence};
 pub use memory::MemoryKeyring;
 pub use page::{Count, Page, PageQuery};
 pub use record::{Expected, Facets, Newcomer, Record, Refused, Revision, Sealed, SealedKey, State};

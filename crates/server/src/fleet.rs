@@ -22,6 +22,8 @@ pub(crate) struct NodeAnswer {
     leases: usize,
     /// It gives its leases back and wants no others.
     draining: bool,
+    /// How its clock stands to the Store's: `agrees`, `skewed` or `unknown`.
+    clock: &'static str,
     /// Whether it is the one that answers.
     answering: bool,
 }
@@ -62,8 +64,8 @@ pub(crate) struct LeasesAnswer {
 
 impl From<NodeView> for NodeAnswer {
     fn from(node: NodeView) -> Self {
-        let NodeView { id, name, leases, draining, answering } = node;
-        Self { id: id.to_string(), name, leases, draining, answering }
+        let NodeView { id, name, leases, draining, clock, answering } = node;
+        Self { id: id.to_string(), name, leases, draining, clock: clock.as_str(), answering }
     }
 }
 

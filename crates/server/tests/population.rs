@@ -142,7 +142,7 @@ async fn operators_pause_resume_and_acquit() {
 #[tokio::test]
 async fn a_keeper_that_shares_with_nobody_is_the_one_node() {
     let world = World::new().await;
-    let me = json!({"id": "0".repeat(32), "name": "keeper", "leases": 4096, "draining": false, "answering": true});
+    let me = json!({"id": "0".repeat(32), "name": "keeper", "leases": 4096, "draining": false, "clock": "unknown", "answering": true});
     let nodes = world.admin(Method::GET, "/v1/admin/nodes", "").await.json();
     assert_eq!(nodes, json!({"nodes": [me], "free": 0}));
     let leases = world.admin(Method::GET, "/v1/admin/leases", "").await.json();

@@ -60,14 +60,14 @@ async fn list(target: &Target, format: Format) -> CommandResult {
     if format == Format::Json {
         return output::print_json(&fleet.raw);
     }
-    let mut rows = Rows::new(["NODE", "ID", "LEASES", "STATE"]).numbers(&[2]);
+    let mut rows = Rows::new(["NODE", "ID", "LEASES", "CLOCK", "STATE"]).numbers(&[2]);
     for node in fleet.value.nodes {
         let state = match (node.draining, node.answering) {
             (true, _) => "draining",
             (false, true) => "answering",
             (false, false) => "-",
         };
-        rows.add([node.name, node.id, count(node.leases), state.to_owned()]);
+        rows.add([node.name, node.id, count(node.leases), node.clock, state.to_owned()]);
     }
     output::print(&rows.text())
 }

@@ -47,7 +47,7 @@ pub enum Event {
     /// An attempt came back.
     Finished(Box<Finished>),
     /// Entra answered.
-    Ticket(TicketIndex, Result<Arc<ServiceTicket>, TicketFault>),
+    Ticket(TicketIndex, TicketFetched),
     /// A group of writes is durable, or was overtaken.
     Settled(Vec<Settled>),
     /// A group of writes could not be made; they come back to be made later.
@@ -200,7 +200,7 @@ pub struct Finished {
     pub code: &'static str,
     /// The Store's `MS-CorrelationId`, bounded and scrubbed.
     pub correlation_id: Option<String>,
-    /// The Store's `Date`, where the answer had one.
+    /// The answer's `Date`, where the Store itself wrote the answer.
     pub store_date: Option<Timestamp>,
     /// How long the Store took, or we waited; `None` where nothing was sent.
     pub took: Option<Duration>,
@@ -268,6 +268,15 @@ pub struct Silence {
     pub broken: bool,
     /// How long the Store wants to be left alone.
     pub retry_after: Option<Duration>,
+}
+
+/// What a request for a ticket brought.
+#[derive(Debug)]
+pub struct TicketFetched {
+    /// The ticket, or why there is none.
+    pub result: Result<Arc<ServiceTicket>, TicketFault>,
+    /// The response's `Date`, where Entra itself wrote the response.
+    pub date: Option<Timestamp>,
 }
 
 /// Why Entra gave no ticket.
@@ -341,7 +350,7 @@ pub enum Announcement {
         /// From now on.
         after: Duration,
     },
-    /// Our clock and the Store's disagree by more than five minutes.
+    /// Our clock and the Store's (or Entra's) disagree by more than five minutes.
     ClockSkewed {
         /// Ours.
         ours: Timestamp,

@@ -16,7 +16,8 @@ pub struct Observation {
     pub lines: Vec<LineObservation>,
     /// Per client ID and audience.
     pub tickets: Vec<TicketObservation>,
-    /// Ours and the Store's, from the last answer that was dated.
+    /// Ours and the Store's now, as the last response that was dated showed and a clock that never steps has carried on;
+    /// `None` until a response of the Store or Entra ID has been dated.
     pub clocks: Option<(Timestamp, Timestamp)>,
     /// Whether they differ by more than five minutes.
     pub skewed: bool,
@@ -111,8 +112,8 @@ impl Engine {
             apps: apps.collect(),
             lines: lines.collect(),
             tickets: tickets.collect(),
-            clocks: self.clocks,
-            skewed: self.skewed,
+            clocks: self.clock_check.now(now),
+            skewed: self.clock_check.is_skewed(),
             part: self.share.as_ref().map_or(1.0, crate::fleet::Share::part),
             in_flight: self.in_flight,
             rows: self.attempts.len(),

@@ -8,6 +8,7 @@ use storekeeper_keyring::{Expected, Newcomer, Outcome, OutcomeResult, Record, Re
 use storekeeper_model::Timestamp;
 use storekeeper_policy::{BACKOFF_MAX, Evidence, Refusals, Verdict};
 
+use super::clock_check::Source;
 use super::event::{Action, Announcement, Answer, AppIndex, Asked, Finished, KeyEvent, Subject};
 use super::line::{Candidate, Cause};
 use super::{Engine, PauseReason};
@@ -24,7 +25,7 @@ impl Engine {
     /// An attempt came back.
     pub(super) fn finished(&mut self, finished: Finished, now: Timestamp, actions: &mut Vec<Action>) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.compare_clocks(finished.store_date, now, actions);
+        self.compare_clocks(Source::Store, finished.store_date, now, actions);
         let known = self.attempts.get(&finished.record.id).map(|attempt| (attempt.app, attempt.lost_lease));
         let Some((app, lost_lease)) = known else { return };
         self.report_to_line(app, &finished, now, actions);
@@ -41,9 +42,10 @@ impl Engine {
             return;
         }
         let Finished { record, subject, answer, .. } = finished;
-        if self.skewed && !matches!(answer, Answer::Renewed(_)) {
-            // Nothing that was refused or missed is believed while one of the clocks is wrong.
-            return self.release(record.id, &Asked::Failed("clock_skewed", None), actions);
+        // Nothing that was refused or missed is believed while one of the clocks is wrong; a refusal is repeated once all the
+        // same, for it may be the ticket's.
+        if self.is_skewed() && !matches!(answer, Answer::Renewed(_) | Answer::Refused) {
+            return self.disbelieve(app, &record, subject, &answer, told.code, now, actions);
         }
         match answer {
             Answer::Renewed(key) => self.renewed(app, record, subject, key, &told, now, actions),
@@ -92,6 +94,8 @@ impl Engine {
         let expected = Expected::of(&record);
         let was_refused = record.state.refused().is_some() && subject == Subject::Held;
         self.learn_from_success(app, &record, subject, &key, now, actions);
+        self.set_aside.remove(record.id);
+        self.clock_check.issued(key.lifetime.issued_at(), now);
         if !record.proven || subject == Subject::Newcomer {
             actions.push(announce(KeyEvent::Proven, app, &record, key.fingerprint, "renewed"));
         } else if was_refused {
@@ -139,10 +143,14 @@ impl Engine {
         actions: &mut Vec<Action>,
     ) {
         let is_probe = self.attempts.get(&record.id).is_some_and(|attempt| attempt.cause == Cause::Probe);
+        let skewed = self.is_skewed();
         let app = &mut self.apps[index.0];
         if record.proven && subject == Subject::Held {
             app.guard.record(record.id, false);
-            app.witness_at = Some(now);
+            if !skewed {
+                // An instant of a wrong clock could bear witness against keys that are refused long after it.
+                app.witness_at = Some(now);
+            }
         }
         if let Some(length) = key.lifetime.length() {
             let known = app.lifetimes.insert(record.identity.kind, length);
@@ -168,7 +176,12 @@ impl Engine {
     ) {
         let expires_at = tried(&record, subject).lifetime.expires_at();
         let is_past_retry = expires_at.is_some_and(|at| at + JUST_EXPIRED <= self.earliest(now));
+        let skewed = self.is_skewed();
         let attempt = self.attempts.get_mut(&record.id).expect("looked up by the caller");
+        if skewed && attempt.cause == Cause::Asked {
+            // The caller would wait for a fresh ticket, and the refusal would not be believed.
+            return self.release(record.id, &Asked::Failed("clock_skewed", None), actions);
+        }
         if attempt.refused_at.is_none() && !is_past_retry {
             attempt.refused_at = Some(now);
             if !self.may_try(record.id) {
@@ -179,6 +192,9 @@ impl Engine {
             let place = self.apps[app.0].ticket;
             self.fresh_waiting.entry(place).or_default().push(candidate);
             return;
+        }
+        if skewed {
+            return self.disbelieve(app, &record, subject, &Answer::Refused, told.code, now, actions);
         }
         // A key whose time is over is refused for that alone, which says nothing about the ticket, the app or the Store.
         let is_evidence = expires_at.is_none_or(|at| at > self.latest(now));
@@ -341,7 +357,7 @@ impl Engine {
             refused_since: refused.since,
             witness_at: app.witness_at,
             evidence_since: app.evidence_since,
-            skewed: self.skewed,
+            skewed: self.clock_check.is_skewed(),
             guarded: app.is_paused() || app.guard.trips(),
         };
         let (verdict, reason) = storekeeper_policy::judge(&app.policy, &evidence, now);
@@ -385,26 +401,10 @@ impl Engine {
                 attempt.waits_until = Some(at);
             }
         }
-        if hopeless {
+        if record.next_attempt_at.is_none() {
             actions.push(announce(KeyEvent::ReenrollRequired, app, &record, record.key.fingerprint, "lapsed"));
         }
         self.write(expected, record, OutcomeResult::Failed, told, Some(verdict), now);
-    }
-
-    /// What time it is by whichever clock is ahead, ours or the Store's.
-    fn latest(&self, now: Timestamp) -> Timestamp {
-        self.clocks.map_or(now, |(_, theirs)| now.max(theirs))
-    }
-
-    /// What time it is by whichever clock is behind.
-    fn earliest(&self, now: Timestamp) -> Timestamp {
-        self.clocks.map_or(now, |(_, theirs)| now.min(theirs))
-    }
-
-    /// Whether an instant has come by our clock and by the Store's as well: ours alone may be wrong by days, and while
-    /// the Store does not answer nobody would notice.
-    fn has_surely_come(&self, at: Timestamp, now: Timestamp) -> bool {
-        at <= now && self.clocks.is_some_and(|(_, theirs)| at <= theirs)
     }
 
     /// Puts a row's new state among the writes of the next group.
@@ -431,22 +431,6 @@ impl Engine {
         }
         self.journal.push(Write::Put { expected, record });
     }
-
-    fn compare_clocks(&mut self, theirs: Option<Timestamp>, now: Timestamp, actions: &mut Vec<Action>) {
-        let Some(theirs) = theirs else { return };
-        let skewed = storekeeper_policy::is_skewed(now, theirs);
-        self.clocks = Some((now, theirs));
-        if skewed && !self.skewed {
-            self.skew_probe_at = Some(now + super::SKEW_PROBE_PAUSE);
-            actions.push(Action::Announce(Announcement::ClockSkewed { ours: now, theirs }));
-        }
-        if !skewed && self.skewed {
-            self.skew_probe_at = None;
-            self.scanning.at = Some(now);
-            actions.push(Action::Announce(Announcement::ClockAgrees));
-        }
-        self.skewed = skewed;
-    }
 }
 
 /// What of an answer goes into the history.
@@ -469,7 +453,7 @@ impl Told {
     }
 }
 
-fn tried(record: &Record, subject: Subject) -> &SealedKey {
+pub(super) fn tried(record: &Record, subject: Subject) -> &SealedKey {
     match (&record.newcomer, subject) {
         (Some(newcomer), Subject::Newcomer) => &newcomer.key,
         _ => &record.key,

@@ -1,12 +1,12 @@
 //! When an app's keys are not renewed, and how that ends: the guard, our configuration, our credentials, an operator.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use storekeeper_keyring::{AppRow, Record};
-use storekeeper_model::{ServiceTicket, Timestamp};
+use storekeeper_model::Timestamp;
 
-use super::event::{Action, Announcement, AppIndex, Asked, Order, TicketFault, TicketIndex, Waiter};
+use super::clock_check::Source;
+use super::event::{Action, Announcement, AppIndex, Asked, Order, TicketFetched, TicketIndex, Waiter};
 use super::line::Cause;
 use super::tickets::Demand;
 use super::{Engine, PauseReason, RETRY_PAUSE};
@@ -126,10 +126,12 @@ impl Engine {
     pub(super) fn ticket_came(
         &mut self,
         ticket: TicketIndex,
-        result: Result<Arc<ServiceTicket>, TicketFault>,
+        fetched: TicketFetched,
         now: Timestamp,
         actions: &mut Vec<Action>,
     ) {
+        self.compare_clocks(Source::Entra, fetched.date, now, actions);
+        let result = fetched.result;
         let came = result.is_ok();
         self.tickets.get_mut(ticket).fetched(ticket, result, now, actions);
         let hopeless = self.tickets.get(ticket).is_hopeless(now);

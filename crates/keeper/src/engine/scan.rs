@@ -46,6 +46,10 @@ impl Engine {
         if let Some(at) = due.next_due_at {
             self.look_at(at.max(next));
         }
+        if self.is_skewed() {
+            // Which row comes next, and when, no clock shows.
+            self.look_again();
+        }
         for record in due.records {
             if !self.may_try(record.id) || handed_over.contains(&record.id) {
                 continue;
@@ -107,7 +111,7 @@ impl Engine {
     /// A row was written that is due at this instant: no scan so far has told of it.
     pub(super) fn changed(&mut self, due_at: Timestamp, now: Timestamp) {
         let until = self.scanning.until.unwrap_or(now);
-        self.look_at(if due_at <= now { now } else { due_at.max(until) });
+        self.look_at(if due_at <= self.clock_check.due_now(now) { now } else { due_at.max(until) });
     }
 
     /// A row was given back and may be due still; the keyring would name only what falls due later.
@@ -118,7 +122,7 @@ impl Engine {
 
     /// Whether nobody has read a key for longer than the app's policy retains it, by whichever clock is behind.
     fn is_abandoned(&self, app: AppIndex, record: &Record, now: Timestamp) -> bool {
-        let (Some((_, theirs)), Some(day)) = (self.clocks, record.last_used_day) else { return false };
+        let (Some(theirs), Some(day)) = (self.clock_check.theirs(), record.last_used_day) else { return false };
         let is_retained = |at| storekeeper_policy::is_retained(&self.apps[app.0].policy, day, at);
         record.newcomer.is_none() && !is_retained(now) && !is_retained(theirs)
     }
@@ -162,9 +166,12 @@ impl Engine {
         self.scanning.asked = asked;
         let mut except = self.released.clone();
         except.extend(self.attempts.keys().copied());
+        except.extend(self.set_aside.waiting(now));
+        let until = self.scanning.until.map_or(now + TICK, |until| until.max(now));
+        let due_now = self.clock_check.due_now(now);
         actions.push(Action::Scan(DueQuery {
-            until: self.scanning.until.map_or(now + TICK, |until| until.max(now)),
-            impossible_after: now + BACKOFF_MAX,
+            until: due_now + until.since(now),
+            impossible_after: due_now + BACKOFF_MAX,
             except,
             blocked,
             buckets: self.starting(),

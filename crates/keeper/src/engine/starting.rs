@@ -1,4 +1,4 @@
-//! Which row is tried next, and whether any may be tried at all: room, clocks, ticket, breaker and pace.
+//! Which row is tried next, and whether any may be tried at all: room, ticket, breaker and pace.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use storekeeper_model::{ServiceTicket, Timestamp};
 use super::event::{Action, AppIndex, Asked, Call, Subject};
 use super::line::{Candidate, Cause};
 use super::tickets::Demand;
-use super::{Engine, FRESH_WAITING_MAX, SKEW_PROBE_PAUSE};
+use super::{Engine, FRESH_WAITING_MAX};
 
 impl Engine {
     fn has_room(&self, now: Timestamp) -> bool {
@@ -44,7 +44,7 @@ impl Engine {
         true
     }
 
-    /// Whether one more attempt may be made on this line now: clocks, ticket, breaker and pace agree.
+    /// Whether one more attempt may be made on this line now: ticket, breaker and pace agree.
     fn leave_to_start(
         &mut self,
         line: usize,
@@ -52,9 +52,6 @@ impl Engine {
         now: Timestamp,
         actions: &mut Vec<Action>,
     ) -> Option<Arc<ServiceTicket>> {
-        if self.skewed && !self.may_probe_skew(now) {
-            return None;
-        }
         let place = self.apps[app.0].ticket;
         if self.fresh_waiting.get(&place).is_some_and(|waiting| waiting.len() >= FRESH_WAITING_MAX) {
             return None;
@@ -62,9 +59,6 @@ impl Engine {
         let Demand::Use(ticket) = self.tickets.get_mut(place).demand(place, None, now, actions) else { return None };
         if !self.lines[line].admit(now) {
             return None;
-        }
-        if self.skewed {
-            self.skew_probe_at = Some(now + SKEW_PROBE_PAUSE);
         }
         Some(ticket)
     }

@@ -123,6 +123,11 @@ impl Tickets {
         }
     }
 
+    /// How many fetches are under way.
+    pub(super) fn fetching(&self) -> usize {
+        self.0.iter().filter(|place| place.fetching_since.is_some()).count()
+    }
+
     /// The clock went back: what was to be waited for may lie far ahead.
     pub(super) fn clock_went_back(&mut self) {
         for place in &mut self.0 {
@@ -149,6 +154,26 @@ impl Place {
     /// What the last fetch failed with, until one succeeds.
     pub(super) fn fault(&self) -> Option<&TicketFault> {
         self.fault.as_ref()
+    }
+
+    /// Whether there is a ticket that may be used at `now`.
+    pub(super) fn is_usable(&self, now: Timestamp) -> bool {
+        self.held.as_ref().is_some_and(|held| held.times.usable(now))
+    }
+
+    /// When the last fetch began.
+    pub(super) fn asked_at(&self) -> Option<Timestamp> {
+        self.asked_at
+    }
+
+    /// Whether a ticket is to be fetched although none is waited for: none came yet, or the last fetch failed.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.held.is_none() || self.fault.is_some()
+    }
+
+    /// Whether a fetch may be made for the `Date` of its response alone.
+    pub(super) fn may_check(&self, now: Timestamp) -> bool {
+        self.may_fetch(now) && self.may_force(now)
     }
 
     /// The ticket to use, one fetched at or after `floor` if that is given. Emits the fetch that is needed.
@@ -238,18 +263,17 @@ impl Place {
 
     /// When the next attempt to get a ticket is made, if there is none and the last one failed.
     pub(super) fn waits_until(&self, now: Timestamp) -> Option<Timestamp> {
-        let usable = self.held.as_ref().is_some_and(|held| held.times.usable(now));
-        self.retry_at.filter(|at| *at > now && !usable)
+        self.retry_at.filter(|at| *at > now && !self.is_usable(now))
     }
 
     /// Whether no ticket can be used and only an operator can mend it.
     pub(super) fn is_hopeless(&self, now: Timestamp) -> bool {
         self.fault.as_ref().is_some_and(|fault| fault.refused)
             && self.refused_in_row >= self.credentials
-            && !self.held.as_ref().is_some_and(|held| held.times.usable(now))
+            && !self.is_usable(now)
     }
 
-    fn may_fetch(&self, now: Timestamp) -> bool {
+    pub(super) fn may_fetch(&self, now: Timestamp) -> bool {
         self.fetching_since.is_none() && self.retry_at.is_none_or(|at| at <= now)
     }
 
@@ -257,7 +281,8 @@ impl Place {
         self.asked_at.is_none_or(|at| at + FORCED_PAUSE <= now)
     }
 
-    fn fetch(&mut self, index: TicketIndex, now: Timestamp, actions: &mut Vec<Action>) {
+    /// Begins a fetch.
+    pub(super) fn fetch(&mut self, index: TicketIndex, now: Timestamp, actions: &mut Vec<Action>) {
         self.fetching_since = Some(now);
         self.asked_at = Some(now);
         let (app, audience, credential) = (self.app, self.audience, self.credential);

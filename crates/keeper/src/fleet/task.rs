@@ -85,6 +85,7 @@ impl FleetTask {
 
     fn step(&mut self, event: FleetEvent) {
         let (mut actions, lost) = (Vec::new(), self.fleet.lost());
+        self.fleet.report_clock(self.tools.clock_report());
         self.fleet.handle(event, self.tools.clock.elapsed(), &mut actions);
         let (held, until) = self.fleet.holding();
         let lost = self.fleet.lost() - lost;

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use storekeeper_keyring::{Buckets, KeyringError, Leases, MemoryKeyring, NodeId, Presence};
+use storekeeper_keyring::{Buckets, ClockReport, KeyringError, Leases, MemoryKeyring, NodeId, Presence};
 
 use super::{Fleet, FleetAction, FleetEvent, LeaseTimes, plan};
 
@@ -79,8 +79,10 @@ impl World {
 
     fn join(&mut self, number: u8) {
         let name = format!("node-{number}");
-        let fleet =
-            Fleet::new(Presence { id: id(number), name, draining: false, leaving: false }, LeaseTimes::default());
+        let fleet = Fleet::new(
+            Presence { id: id(number), name, draining: false, leaving: false, clock: ClockReport::Unknown },
+            LeaseTimes::default(),
+        );
         let offset = Duration::from_millis(self.rng.random_range(0..600_000));
         let machine = Machine {
             fleet,
@@ -350,7 +352,13 @@ fn a_bucket_that_is_ours_by_the_table_alone_is_nobodys_orphan() {
 /// A node by itself, at instants of its own clock.
 fn alone(events: Vec<(u64, FleetEvent)>) -> (Fleet, Vec<FleetAction>) {
     let mut fleet = Fleet::new(
-        Presence { id: id(1), name: String::from("alone"), draining: false, leaving: false },
+        Presence {
+            id: id(1),
+            name: String::from("alone"),
+            draining: false,
+            leaving: false,
+            clock: ClockReport::Unknown,
+        },
         LeaseTimes::default(),
     );
     let mut actions = Vec::new();
@@ -367,6 +375,7 @@ fn beaten(table: &MemoryKeyring) -> FleetEvent {
         name: String::from("alone"),
         draining: false,
         leaving: false,
+        clock: ClockReport::Unknown,
     })))
 }
 

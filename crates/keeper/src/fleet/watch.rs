@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use storekeeper_keyring::{Node, NodeId};
+use storekeeper_keyring::{ClockReport, Node, NodeId};
 
 /// A node that has been dead for so many times-to-live is forgotten.
 const FORGOTTEN_AFTER: u32 = 6;
@@ -59,15 +59,23 @@ impl Watch {
         self.0.get(&id).is_some_and(|watched| watched.stood_still() >= time_to_live)
     }
 
-    /// Who may be alive, and whether each is draining.
-    pub(super) fn living(&self, time_to_live: Duration) -> Vec<(NodeId, bool)> {
+    /// Who may be alive, whether each is draining, and what it says of its clock.
+    pub(super) fn living(&self, time_to_live: Duration) -> Vec<(NodeId, bool, ClockReport)> {
         let living = self.0.iter().filter(|(_, watched)| watched.stood_still() < time_to_live);
-        living.filter_map(|(id, watched)| Some((*id, watched.node.as_ref()?.draining))).collect()
+        let said =
+            |(id, watched): (&NodeId, &Watched)| watched.node.as_ref().map(|node| (*id, node.draining, node.clock));
+        living.filter_map(said).collect()
     }
 
-    /// Who shares the buckets, in the order of their ids.
+    /// Who shares the buckets, in the order of their ids. A node whose clock is wrong leaves them to those whose clock agrees
+    /// with the Store's. Where none does, the Store's `Date` may be what is wrong: then all go on.
     pub(super) fn sharers(&self, time_to_live: Duration) -> Vec<NodeId> {
-        self.living(time_to_live).into_iter().filter(|(_, draining)| !draining).map(|(id, _)| id).collect()
+        let mut sharers = self.living(time_to_live);
+        sharers.retain(|(_, draining, _)| !draining);
+        if sharers.iter().any(|(_, _, clock)| *clock == ClockReport::Agrees) {
+            sharers.retain(|(_, _, clock)| *clock != ClockReport::Skewed);
+        }
+        sharers.into_iter().map(|(id, ..)| id).collect()
     }
 
     /// Its row, as last seen.

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use proptest::prelude::*;
 use storekeeper_keeper::engine::{
     Action, Answer, AppIndex, Call, Engine, Event, Finished, Order, SettleFault, Silence, Subject, TicketFault,
-    TicketIndex, Waiter,
+    TicketFetched, TicketIndex, Waiter,
 };
 use storekeeper_keeper::{KeeperConfig, Limits};
 use storekeeper_keyring::{
@@ -311,7 +311,7 @@ impl Walk {
                 Err(TicketFault { code, detail, refused, retry_after: None })
             }
         };
-        self.tell(Event::Ticket(place, result));
+        self.tell(Event::Ticket(place, TicketFetched { result, date: fault.is_none().then_some(self.truth) }));
     }
 
     fn scan(&mut self, well: bool) {

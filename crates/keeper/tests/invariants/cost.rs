@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use storekeeper_keeper::engine::{Action, Answer, Engine, Event, Finished, Order, Silence, TICK, Waiter};
+use storekeeper_keeper::engine::{
+    Action, Answer, Engine, Event, Finished, Order, Silence, TICK, TicketFetched, Waiter,
+};
 use storekeeper_keyring::{
     Expected, History, Keyring, MemoryKeyring, Record, Revision, Sealed, SealedKey, State, Write,
 };
@@ -58,10 +60,8 @@ impl Bare {
                     }
                     Action::FetchTicket { ticket: place, audience, .. } => {
                         let text = Secret::new(ticket(audience, self.now, 1));
-                        events.push_back(Event::Ticket(
-                            place,
-                            Ok(std::sync::Arc::new(ServiceTicket::parse(text).unwrap())),
-                        ));
+                        let result = Ok(std::sync::Arc::new(ServiceTicket::parse(text).unwrap()));
+                        events.push_back(Event::Ticket(place, TicketFetched { result, date: None }));
                     }
                     Action::Renew(call) => self.calls.push_back(call.record),
                     Action::Settle(writes) => self.unsettled.push_back(writes),

@@ -243,6 +243,8 @@ async fn one_word_of_an_operator_lifts_the_cap_for_all() {
 async fn a_pause_for_credentials_is_each_keepers_own() {
     let fleet = Fleet::of(2).await;
     fleet.store.set(|state| state.entra = Entra::Refuse);
+    // The tickets of the start have expired.
+    fleet.advance(HOUR).await;
     let owner = fleet.owner("ada").await;
     fleet.enroll(owner, "ada", DAY * 11).await;
     fleet.advance(SECOND * 5).await;
@@ -265,6 +267,7 @@ async fn an_operators_pause_ends_for_all_though_one_of_them_has_no_ticket() {
     let owner = fleet.owner("ada").await;
     fleet.enroll(owner, "ada", DAY * 11).await;
     fleet.store.set(|state| state.entra = Entra::Refuse);
+    fleet.advance(HOUR).await;
     fleet.members[owner].keeper.resume(&mygame(), false).await.unwrap();
     fleet.advance(SECOND * 10).await;
     let paused = |reason: &str| format!("storekeeper_app_paused{{app=\"mygame\",reason=\"{reason}\"}}");

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod any_order;
+mod clocks;
 mod condemnation;
 mod cost;
 mod destination;

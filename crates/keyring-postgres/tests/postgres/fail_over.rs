@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use storekeeper_keyring::conformance::{Rows, enroll};
-use storekeeper_keyring::{Expected, Keyring, NodeId, Presence, Write};
+use storekeeper_keyring::{ClockReport, Expected, Keyring, NodeId, Presence, Write};
 use storekeeper_keyring_postgres::{Options, PostgresKeyring, migrate};
 
 use crate::cluster::{Cluster, SUPERUSER, pause};
@@ -19,7 +19,13 @@ fn several(url: &str, ports: &[u16]) -> String {
 }
 
 fn presence() -> Presence {
-    Presence { id: NodeId::from_bytes([7; 16]), name: String::from("one"), draining: false, leaving: false }
+    Presence {
+        id: NodeId::from_bytes([7; 16]),
+        name: String::from("one"),
+        draining: false,
+        leaving: false,
+        clock: ClockReport::Unknown,
+    }
 }
 
 /// Limits that pass quickly. Whoever finds has less patience than it takes to pass over a host.

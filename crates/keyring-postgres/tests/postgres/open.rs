@@ -1,7 +1,7 @@
 //! Opening: what is in the way is said in one line that says what to do, and what was there before is there again.
 
 use storekeeper_keyring::conformance::{Rows, enroll, put};
-use storekeeper_keyring::{DueQuery, Expected, Keyring, KeyringError, Settled, Write};
+use storekeeper_keyring::{ClockReport, DueQuery, Expected, Keyring, KeyringError, NodeId, Settled, Write};
 use storekeeper_keyring_postgres::{Migrated, PostgresKeyring, distributable, distribute, grant, migrate};
 use storekeeper_model::Timestamp;
 
@@ -221,22 +221,45 @@ fn a_newer_schema_serves_this_version_if_it_says_so() {
         migrate(&url).await.unwrap();
         let record = Rows::new(1).usual("a");
         enroll(&PostgresKeyring::open(&url).await.unwrap(), std::slice::from_ref(&record)).await;
-        let next = "UPDATE schema SET version = 2, oldest_reader = 1; ALTER TABLE key ADD COLUMN of_the_future text";
+        let next = "UPDATE schema SET version = 3, oldest_reader = 2; ALTER TABLE key ADD COLUMN of_the_future text";
         execute(&url, next).await;
-        let keyring = PostgresKeyring::open(&url).await.expect("it says that version 1 may read it");
+        let keyring = PostgresKeyring::open(&url).await.expect("it says that version 2 may read it");
         let mut rows = Rows::new(2);
         let renewed = rows.renewed(&record, Timestamp::EPOCH);
         assert_eq!(put(&keyring, &record, &renewed).await, Settled::Done(renewed.revision));
         enroll(&keyring, &[rows.usual("b")]).await;
         assert_eq!(keyring.find(&[record.id]).await.unwrap(), [Some(renewed)]);
         migrate(&url).await.expect("there is nothing to do");
-        execute(&url, "UPDATE schema SET version = 3, oldest_reader = 2").await;
+        execute(&url, "UPDATE schema SET version = 4, oldest_reader = 3").await;
         for error in [PostgresKeyring::open(&url).await.map(drop).unwrap_err(), migrate(&url).await.unwrap_err()] {
-            assert!(matches!(error, KeyringError::TooNew { found: 3, known: 1 }), "{error}");
+            assert!(matches!(error, KeyringError::TooNew { found: 4, known: 2 }), "{error}");
             check_one_line(&error, &["newer version"]);
         }
         execute(&url, "UPDATE schema SET version = 0, oldest_reader = 0").await;
         check_one_line(&refused(&url).await, &["out of date", "storekeeper init"]);
+    });
+}
+
+/// Version 1 beats and reads nodes without the column `clock`, on the tables of version 2.
+#[test]
+fn version_1_shares_the_tables_of_version_2() {
+    const BEAT: &str = "INSERT INTO node (bucket, id, name, beat, draining) VALUES (0, $1, $2, 1, $3)
+        ON CONFLICT (bucket, id) DO UPDATE SET beat = node.beat + 1, draining = node.draining OR excluded.draining";
+    runtime().block_on(async {
+        let url = empty_database(Cluster::shared()).await;
+        migrate(&url).await.unwrap();
+        let oldest_reader = "SELECT oldest_reader FROM schema WHERE bucket = 0";
+        let former = connect(&url).await;
+        assert_eq!(former.query_one(oldest_reader, &[]).await.unwrap().get::<_, i32>(0), 1);
+        let (keyring, id) = (PostgresKeyring::open(&url).await.unwrap(), NodeId::from_bytes([1; 16]));
+        for _ in 0..2 {
+            former.execute(BEAT, &[&id.as_bytes().as_slice(), &"former", &false]).await.unwrap();
+        }
+        let nodes = keyring.leases().unwrap().nodes().await.unwrap();
+        assert_eq!((nodes.len(), nodes[0].beat, nodes[0].clock), (1, 2, ClockReport::Unknown));
+        // A number of a later version is no reason to move a lease.
+        former.execute("UPDATE node SET clock = 7", &[]).await.unwrap();
+        assert_eq!(keyring.leases().unwrap().nodes().await.unwrap()[0].clock, ClockReport::Unknown);
     });
 }
 

@@ -14,7 +14,8 @@ use storekeeper_model::{KeyKind, Lifetime, Timestamp};
 use crate::cluster::Cluster;
 use crate::database::{connect, empty_database, runtime};
 
-const MIGRATION: &str = include_str!("../../migrations/V1__key.sql");
+const MIGRATION: &str =
+    concat!(include_str!("../../migrations/V1__key.sql"), include_str!("../../migrations/V2__clock.sql"));
 const TABLES: [&str; 7] = ["key", "population", "app", "root", "schema", "node", "lease"];
 const DAY: Duration = Duration::from_secs(86_400);
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);

@@ -24,9 +24,10 @@ impl Default for Shared {
 
 impl Shared {
     fn beat(&mut self, presence: &Presence) -> Vec<Node> {
-        let Presence { id, name, draining, leaving } = presence.clone();
-        let node = self.nodes.entry(id).or_insert(Node { id, name, beat: 0, draining });
+        let Presence { id, name, draining, leaving, clock } = presence.clone();
+        let node = self.nodes.entry(id).or_insert(Node { id, name, beat: 0, draining, clock });
         node.beat += 1;
+        node.clock = clock;
         node.draining |= leaving;
         self.nodes.values().cloned().collect()
     }

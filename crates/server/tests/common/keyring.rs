@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use storekeeper_keyring::{
-    Keyring, KeyringError, LeaseChange, MemoryKeyring, NodeId, Presence, Record, Settled, Write, delegate,
+    ClockReport, Keyring, KeyringError, LeaseChange, MemoryKeyring, NodeId, Presence, Record, Settled, Write, delegate,
 };
 use storekeeper_model::KeyId;
 
@@ -37,7 +37,16 @@ impl TestKeyring {
         let memory = MemoryKeyring::shared();
         let leases = memory.leases().unwrap();
         let other = NodeId::from_bytes([9; 16]);
-        leases.beat(&Presence { id: other, name: "another".into(), draining: false, leaving: false }).await.unwrap();
+        leases
+            .beat(&Presence {
+                id: other,
+                name: "another".into(),
+                draining: false,
+                leaving: false,
+                clock: ClockReport::Unknown,
+            })
+            .await
+            .unwrap();
         let taken = leases.all().await.unwrap().into_iter().map(|seen| LeaseChange { seen, owner: Some(other) });
         leases.change(taken.collect()).await.unwrap();
         Self { memory, ..Self::default() }

@@ -54,6 +54,8 @@ pub(crate) enum Entra {
     /// `invalid_client`.
     Refuse,
     Unavailable,
+    /// Nothing, and so no `Date` either.
+    Silent,
 }
 
 /// What somebody asked for, and when.
@@ -229,6 +231,9 @@ impl Store {
             self.tell(mood, successor, same)
         } else {
             self.note(request, What::Ticket);
+            if self.lock().entra == Entra::Silent {
+                return Err(TransportError::TimedOut);
+            }
             self.ticket(std::str::from_utf8(body).unwrap())
         };
         let mut headers = HeaderMap::new();
@@ -330,6 +335,7 @@ impl Store {
                 let told = format!("AADSTS7000215: Invalid client secret provided. {gossip}\r\nTrace ID: 1");
                 (401, json!({"error": "invalid_client", "error_description": told, "error_codes": [7_000_215]}))
             }
+            Entra::Silent => unreachable!("there is no response"),
             Entra::Unavailable => (503, json!({"error": "temporarily_unavailable", "error_description": gossip})),
         };
         (status, body.to_string(), HeaderMap::new())

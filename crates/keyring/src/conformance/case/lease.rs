@@ -8,7 +8,9 @@ use storekeeper_model::{Bucket, ClientId};
 
 use crate::conformance::Rows;
 use crate::conformance::row::{DAY, NOW, enroll};
-use crate::{AppRow, Buckets, DueQuery, Keyring, Lease, LeaseChange, Leases, Node, NodeId, Paused, Presence, Record};
+use crate::{
+    AppRow, Buckets, ClockReport, DueQuery, Keyring, Lease, LeaseChange, Leases, Node, NodeId, Paused, Presence, Record,
+};
 
 fn leases(keyring: &dyn Keyring) -> &dyn Leases {
     keyring.leases().expect("this keyring can be shared")
@@ -19,7 +21,13 @@ fn node(number: u8) -> NodeId {
 }
 
 fn presence(number: u8) -> Presence {
-    Presence { id: node(number), name: format!("node \u{e9} {number}"), draining: false, leaving: false }
+    Presence {
+        id: node(number),
+        name: format!("node \u{e9} {number}"),
+        draining: false,
+        leaving: false,
+        clock: ClockReport::Unknown,
+    }
 }
 
 fn bucket(number: u16) -> Bucket {
@@ -98,6 +106,20 @@ pub async fn undraining_ends_a_drain(keyring: &dyn Keyring) {
     let seen = shared.nodes().await.expect("the keyring is available").remove(0);
     assert!(shared.remove_node(&seen).await.expect("the keyring is available"));
     assert!(beat(Presence { draining: true, ..presence(1) }).await, "a row that is made again is still drained");
+}
+
+/// What a node says of its clock is what it said last, and no other beat changes it.
+pub async fn a_beat_says_how_the_clock_is(keyring: &dyn Keyring) {
+    let shared = leases(keyring);
+    shared.beat(&presence(2)).await.expect("the keyring is available");
+    for clock in
+        [ClockReport::Unknown, ClockReport::Skewed, ClockReport::Agrees, ClockReport::Skewed, ClockReport::Unknown]
+    {
+        let nodes = shared.beat(&Presence { clock, ..presence(1) }).await.expect("the keyring is available");
+        let said = |number| find(&nodes, number).map(|node| node.clock);
+        assert_eq!((said(1), said(2)), (Some(clock), Some(ClockReport::Unknown)));
+        assert_eq!(shared.nodes().await.expect("the keyring is available"), nodes);
+    }
 }
 
 /// Only a row whose beat stands still is removed; who comes back is there again.
