@@ -70,7 +70,6 @@ impl LogWriter {
     }
 
     /// How many lines were dropped, if one was within [`RECENT`].
-    #[expect(clippy::disallowed_methods, reason = "drops are dated on the operating system's monotonic clock")]
     pub fn dropped_recently(&self) -> Option<u64> {
         let last_at = Duration::from_millis(self.drops.last_at.load(Ordering::Relaxed));
         let is_recent = self.dropped() > 0 && self.drops.started_at.elapsed() < last_at + RECENT;
