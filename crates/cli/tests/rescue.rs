@@ -144,7 +144,8 @@ fn a_locked_file_and_sigkill_lose_no_successor() {
     let mut issued = 0;
     // What is in flight comes back, and is put into the file as well.
     until(LONG, || std::mem::replace(&mut issued, world.successors().len()) == world.successors().len());
-    std::thread::sleep(Duration::from_secs(1));
+    // What is on its way to the file arrives.
+    let _ = until(Duration::from_secs(1), || false);
     let (code, _) = world.end("KILL");
     assert_eq!(code, None);
     drop(lock);
@@ -173,7 +174,8 @@ fn a_stopped_postgresql_and_sigterm_lose_no_successor() {
     world.scene.order(&json!({ "endpoint": "renew", "when": "after", "delay": "4s" }));
     let has_ticket = || world.scene.ledger(0).iter().any(|one| one["endpoint"] == "token" && one["status"] == 200);
     until(LONG, has_ticket).expect("a ticket comes");
-    std::thread::sleep(Duration::from_millis(1500));
+    // The emulator lists a request once it has answered, so these can only be given time.
+    let _ = until(Duration::from_millis(1500), || false);
     cluster.kill();
     until(LONG, || !world.rescue_files().is_empty()).expect("successors are put into the rescue file");
     world.scene.heal();
