@@ -15,6 +15,8 @@ use tracing_subscriber::fmt::MakeWriter;
 const LINES_MAX: usize = 4096;
 /// How long the end of the process waits until stderr has taken what is queued.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
+/// A reader that takes no line for longer than this stands still.
+const STALLED_AFTER: Duration = Duration::from_secs(10);
 /// For this long after a line was dropped the log counts as incomplete.
 pub const RECENT: Duration = Duration::from_secs(600);
 
@@ -23,6 +25,7 @@ pub const RECENT: Duration = Duration::from_secs(600);
 pub struct LogWriter {
     queue: SyncSender<Message>,
     drops: Arc<Drops>,
+    progress: Arc<Progress>,
 }
 
 #[derive(Debug)]
@@ -41,6 +44,20 @@ struct Drops {
     last_at: AtomicU64,
 }
 
+/// The line that is being written.
+#[derive(Debug)]
+struct Progress {
+    started_at: Instant,
+    /// Since when, in milliseconds from the start; 0 while none is.
+    writing_since: AtomicU64,
+}
+
+impl Progress {
+    fn elapsed(&self) -> u64 {
+        u64::try_from(self.started_at.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+}
+
 impl LogWriter {
     /// Starts the thread that writes to stderr.
     pub fn start() -> Self {
@@ -51,11 +68,13 @@ impl LogWriter {
     fn start_on(target: impl Write + Send + 'static) -> Self {
         let (queue, lines) = sync_channel(LINES_MAX);
         let drops = Drops { count: AtomicU64::new(0), started_at: Instant::now(), last_at: AtomicU64::new(0) };
-        let writer = Self { queue, drops: Arc::new(drops) };
-        let drops = Arc::clone(&writer.drops);
+        let progress = Progress { started_at: Instant::now(), writing_since: AtomicU64::new(0) };
+        let writer = Self { queue, drops: Arc::new(drops), progress: Arc::new(progress) };
+        let (drops, progress) = (Arc::clone(&writer.drops), Arc::clone(&writer.progress));
         // Without a thread every line is dropped and counted.
-        let _ =
-            std::thread::Builder::new().name(String::from("log")).spawn(move || write_lines(&lines, target, &drops));
+        let _ = std::thread::Builder::new()
+            .name(String::from("log"))
+            .spawn(move || write_lines(&lines, target, &drops, &progress));
         writer
     }
 
@@ -67,6 +86,13 @@ impl LogWriter {
     /// How many lines were dropped.
     pub fn dropped(&self) -> u64 {
         self.drops.count.load(Ordering::Relaxed)
+    }
+
+    /// For how long the reader has taken no line, if it stands still.
+    pub fn stalled(&self) -> Option<Duration> {
+        let since = self.progress.writing_since.load(Ordering::Relaxed);
+        let span = Duration::from_millis(self.progress.elapsed().saturating_sub(since));
+        (since > 0 && span > STALLED_AFTER).then_some(span)
     }
 
     /// How many lines were dropped, if one was within [`RECENT`].
@@ -132,7 +158,14 @@ impl Surroundings for LogWriter {
             );
             Condition::of_keeper(ConditionCode::LogLinesDropped, detail)
         });
-        dropped.into_iter().collect()
+        let stalled = self.stalled().map(|span| {
+            let seconds = span.as_secs();
+            let detail = format!(
+                "the reader of the log has taken no line for {seconds} s: lines are dropped once {LINES_MAX} wait"
+            );
+            Condition::of_keeper(ConditionCode::LogStalled, detail)
+        });
+        dropped.into_iter().chain(stalled).collect()
     }
 }
 
@@ -144,7 +177,7 @@ impl<'a> MakeWriter<'a> for LogWriter {
     }
 }
 
-fn write_lines(lines: &Receiver<Message>, mut target: impl Write, drops: &Drops) {
+fn write_lines(lines: &Receiver<Message>, mut target: impl Write, drops: &Drops, progress: &Progress) {
     let mut reported = 0;
     loop {
         let message = match lines.try_recv() {
@@ -164,9 +197,11 @@ fn write_lines(lines: &Receiver<Message>, mut target: impl Write, drops: &Drops)
         };
         match message {
             Message::Line(line) => {
+                progress.writing_since.store(progress.elapsed(), Ordering::Relaxed);
                 if target.write_all(&line).is_err() {
                     drops.add();
                 }
+                progress.writing_since.store(0, Ordering::Relaxed);
             }
             // The process may have stopped waiting.
             Message::Flush(done) => drop(done.try_send(())),

@@ -58,6 +58,8 @@ pub enum ConditionCode {
     DescriptorsShort,
     /// Log lines were dropped within the last ten minutes.
     LogLinesDropped,
+    /// The reader of the log has taken no line for ten seconds.
+    LogStalled,
     /// The configuration was not reloaded, because it is not valid.
     ReloadFailed,
 }
@@ -87,6 +89,7 @@ impl ConditionCode {
         Self::HandedOverExpiring,
         Self::DescriptorsShort,
         Self::LogLinesDropped,
+        Self::LogStalled,
         Self::ReloadFailed,
     ];
 
@@ -115,6 +118,7 @@ impl ConditionCode {
             Self::HandedOverExpiring => "handed_over_expiring",
             Self::DescriptorsShort => "descriptors_short",
             Self::LogLinesDropped => "log_lines_dropped",
+            Self::LogStalled => "log_stalled",
             Self::ReloadFailed => "reload_failed",
         }
     }
