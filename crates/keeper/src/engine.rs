@@ -193,6 +193,8 @@ impl Engine {
 
     /// As [`Engine::handle`], for several events at once: their writes go in one group.
     pub fn handle_all(&mut self, events: impl IntoIterator<Item = Event>, now: Timestamp, actions: &mut Vec<Action>) {
+        // Also when there is no event: an idle keeper that is only observed notices that its clock was set.
+        self.look_at_clock(now, actions);
         for event in events {
             self.take_in(event, now, actions);
         }

@@ -369,9 +369,14 @@ impl Keeper {
 
     /// Where an answer rests on our clock, it waits until the first request for a ticket has shown whether that is right.
     pub(crate) async fn wait_for_the_time(&self, is_needed: bool) {
-        if is_needed {
-            self.inner.tools.store_time.first_word().await;
+        if !is_needed {
+            return;
         }
+        if self.inner.tools.our_clock() == OurClock::Doubted {
+            // An idle engine may not have seen that the clock was set; it has the clocks compared.
+            self.inner.postbox.event(Event::Wake);
+        }
+        self.inner.tools.store_time.first_word().await;
     }
 
     fn has_expired(&self, record: &Record) -> bool {

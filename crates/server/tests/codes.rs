@@ -183,12 +183,10 @@ async fn skew_code(seen: &mut Seen) {
     let other = KEY.replace("0001", "0002");
     let late = Mint { issued_at: START, life: DAY * 60, ..Mint::default() }.jwt();
     world.enroll(&other, &late).await;
-    world.store.answer_renewals(Renewal::Status(503));
-    seen.check(&world.post(&format!("{other}/renew"), "").await, "renewal_failed");
-    world.store.answer_renewals(Renewal::Renew);
+    world.store.answer_renewals(Renewal::Refuse);
     world.store.say_date("Thu, 01 Jan 2026 00:00:00 GMT");
     world.clock.set(START + DAY * 40);
-    world.post(&format!("{other}/renew"), "").await;
+    seen.check(&world.post(&format!("{other}/renew"), "").await, "renewal_failed");
     seen.check(&world.get(KEY).await, "clock_skewed");
 }
 

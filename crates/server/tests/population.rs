@@ -170,6 +170,8 @@ async fn health_tells_when_nothing_can_be_served() {
 async fn a_keyring_that_fails_is_a_condition_of_health_and_metrics() {
     let world = World::new().await;
     world.enroll(KEY, &key(1)).await;
+    // What is read once is remembered.
+    world.get(KEY).await;
     let sound = json!({"conditions": []});
     assert_eq!(world.get("/v1/health").await.json(), sound);
     world.keyring.memory.set_available(false);

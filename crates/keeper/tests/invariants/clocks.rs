@@ -8,8 +8,10 @@ use crate::support::fleet::Fleet;
 use crate::support::store::{Entra, Mood};
 use crate::support::{DAY, HOUR, MINUTE, SECOND, World, app, config, identity, player, request};
 
+/// What the keeper reports, but for the time that Entra takes: requests without an answer count as slow.
 async fn codes(keeper: &Keeper) -> Vec<ConditionCode> {
-    keeper.health().await.conditions.iter().map(|condition| condition.code).collect()
+    let conditions = keeper.health().await.conditions;
+    conditions.iter().map(|condition| condition.code).filter(|code| *code != ConditionCode::StoreSlow).collect()
 }
 
 #[tokio::test]

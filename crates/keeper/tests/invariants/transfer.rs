@@ -314,6 +314,7 @@ async fn dead_keys_are_imported_as_what_they_are() {
     let keys = all(&old).await;
     new.clock.set(old.now());
     // A clock that jumps is doubted until a response agrees with it.
+    assert!(new.keeper.import(vec![import(&keys[0])]).await.remove(0).is_err());
     new.advance(MINUTE).await;
     assert_eq!(imported(&new, &keys).await, [EnrollOutcome::New; 2]);
     assert_eq!(imported(&new, &keys).await, [EnrollOutcome::Known; 2]);

@@ -12,7 +12,7 @@ use storekeeper_client::{PreparedRequest, RawAnswer, Transport, TransportError};
 use storekeeper_clock::{Clock, VirtualClock};
 use storekeeper_model::{Audience, Secret, StoreIdKey};
 
-use super::{CLIENT, DAY, Mint, jwt};
+use super::{DAY, Mint, jwt};
 
 /// What the Store says to a renewal.
 #[derive(Clone, Copy)]
@@ -124,8 +124,9 @@ impl Store {
                     Audience::Service
                 };
                 let now = self.clock.now().seconds();
+                let client_id = form.split('&').find_map(|field| field.strip_prefix("client_id=")).unwrap();
                 let claims =
-                    json!({"aud": audience.resource(), "appid": CLIENT, "iat": now, "nbf": now, "exp": now + 3600});
+                    json!({"aud": audience.resource(), "appid": client_id, "iat": now, "nbf": now, "exp": now + 3600});
                 let token = jwt(&json!({"alg": "RS256", "typ": "JWT"}), &claims, self.serial());
                 (200, json!({"token_type": "Bearer", "expires_in": 3599, "access_token": token}))
             }
