@@ -3,7 +3,7 @@
 //!
 //! Layout 1: a header of 64 bytes (magic, the [`KeyringId`], the node, the instant, checksum of these), then frames. A frame
 //! is a mark of four bytes, the length of its content (4), a checksum (8) of keyring, length and content, and the content: a
-//! packed [`Successor`](crate::Successor), or in a frame of another mark the number of successors before it. The file is
+//! packed [`Successor`], or in a frame of another mark the number of successors before it. The file is
 //! larger than its frames, since its space is reserved in advance: behind the last frame it holds zeros. Numbers are
 //! big-endian, a checksum is the beginning of a SHA-256.
 
