@@ -187,7 +187,7 @@ fn arguments() -> HashMap<&'static str, (String, &'static str)> {
         ("count::lapsing", (format!("{all}, {now}"), "key_lapsing")),
         ("count::overdue", (format!("{all}, {now}, {now}, {deadlines}, '{{{0},{0}}}'", now - 14 * day), "key_due")),
         ("count::aging", (format!("{all}, {now}, {0}, {deadlines}, '{{{0},{0}}}'", now - 14 * day), "key_aging")),
-        ("count::handed_over", (String::from(all), "key_due")),
+        ("count::handed_over", (format!("{all}, {now}"), "key_due")),
         ("find::spread", (String::from("'{17}', array['\\x0111'::bytea, '\\x0112'::bytea]"), "key_pkey")),
         ("settle::insert_in", (one(&insert), "key_pkey")),
         ("settle::update_in", (one(&update), "key_pkey")),
