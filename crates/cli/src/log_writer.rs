@@ -61,11 +61,12 @@ impl Progress {
 impl LogWriter {
     /// Starts the thread that writes to stderr.
     pub fn start() -> Self {
-        Self::start_on(io::stderr())
+        let report = |lines| tracing::warn!(lines, "log lines were dropped before this one");
+        Self::start_on(io::stderr(), report)
     }
 
     #[expect(clippy::disallowed_methods, reason = "drops are dated on the operating system's monotonic clock")]
-    fn start_on(target: impl Write + Send + 'static) -> Self {
+    fn start_on(target: impl Write + Send + 'static, report: impl Fn(u64) + Send + 'static) -> Self {
         let (queue, lines) = sync_channel(LINES_MAX);
         let drops = Drops { count: AtomicU64::new(0), started_at: Instant::now(), last_at: AtomicU64::new(0) };
         let progress = Progress { started_at: Instant::now(), writing_since: AtomicU64::new(0) };
@@ -74,7 +75,7 @@ impl LogWriter {
         // Without a thread every line is dropped and counted.
         let _ = std::thread::Builder::new()
             .name(String::from("log"))
-            .spawn(move || write_lines(&lines, target, &drops, &progress));
+            .spawn(move || write_lines(&lines, target, &drops, &progress, report));
         writer
     }
 
@@ -177,19 +178,25 @@ impl<'a> MakeWriter<'a> for LogWriter {
     }
 }
 
-fn write_lines(lines: &Receiver<Message>, mut target: impl Write, drops: &Drops, progress: &Progress) {
-    let mut reported = 0;
+/// `report` logs how many lines were dropped before it, which is one more line in the queue.
+fn write_lines(
+    lines: &Receiver<Message>,
+    mut target: impl Write,
+    drops: &Drops,
+    progress: &Progress,
+    report: impl Fn(u64),
+) {
+    let (mut reported, mut is_taken) = (0, true);
     loop {
         let message = match lines.try_recv() {
             Ok(message) => message,
             Err(TryRecvError::Disconnected) => return,
             Err(TryRecvError::Empty) => {
                 let dropped = drops.count.load(Ordering::Relaxed);
-                if dropped > reported {
-                    // Into the queue like any other line; if it is dropped too, the count has grown and it comes again
-                    // behind the next line that arrives.
-                    tracing::warn!(lines = dropped - reported, "log lines were dropped before this one");
-                    reported = drops.count.load(Ordering::Relaxed);
+                // Only where the last line was taken: else the report is dropped too, and reported, without end.
+                if is_taken && dropped > reported {
+                    report(dropped - reported);
+                    reported = dropped;
                 }
                 let Ok(message) = lines.recv() else { return };
                 message
@@ -198,7 +205,8 @@ fn write_lines(lines: &Receiver<Message>, mut target: impl Write, drops: &Drops,
         match message {
             Message::Line(line) => {
                 progress.writing_since.store(progress.elapsed(), Ordering::Relaxed);
-                if target.write_all(&line).is_err() {
+                is_taken = target.write_all(&line).is_ok();
+                if !is_taken {
                     drops.add();
                 }
                 progress.writing_since.store(0, Ordering::Relaxed);
@@ -239,7 +247,7 @@ mod tests {
     #[test]
     fn a_line_that_is_refused_is_counted_and_the_next_is_written() {
         let target = Target::default();
-        let log = LogWriter::start_on(target.clone());
+        let log = LogWriter::start_on(target.clone(), drop);
         assert_eq!((log.dropped(), log.dropped_recently()), (0, None));
         for line in ["first", "refused", "second"] {
             log.line(line);
@@ -250,10 +258,35 @@ mod tests {
     }
 
     #[test]
+    fn a_target_that_refuses_everything_is_left_in_peace() {
+        let reports: Arc<Mutex<(Option<LogWriter>, u64)>> = Arc::default();
+        let (target, seen) = (Target::default(), Arc::clone(&reports));
+        let log = LogWriter::start_on(target.clone(), move |lines| {
+            let mut seen = seen.lock().unwrap();
+            seen.1 += lines;
+            if let Some(log) = &seen.0 {
+                log.line("refused, as every line");
+            }
+        });
+        reports.lock().unwrap().0 = Some(log.clone());
+        log.line("refused");
+        (0..10).for_each(|_| log.flush());
+        assert_eq!(
+            (log.dropped(), reports.lock().unwrap().1),
+            (1, 0),
+            "nothing is reported into a log that takes nothing"
+        );
+        log.line("taken");
+        (0..10).for_each(|_| log.flush());
+        assert_eq!(*target.taken.lock().unwrap(), "taken\n");
+        assert_eq!((log.dropped(), reports.lock().unwrap().1), (2, 1), "the report itself was dropped, once");
+    }
+
+    #[test]
     fn a_reader_that_stands_still_blocks_no_caller() {
         let target = Target::default();
         let gate = target.taken.lock().unwrap();
-        let log = LogWriter::start_on(target.clone());
+        let log = LogWriter::start_on(target.clone(), drop);
         for number in 0..LINES_MAX * 2 {
             log.line(&number.to_string());
         }
