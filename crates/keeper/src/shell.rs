@@ -255,7 +255,11 @@ impl Shell {
                     self.leaving.push(Leaving { rows: Vec::new(), open: ids, reply: Some(reply) });
                 }
                 // Whoever asked may have gone away.
-                Message::Observe(reply) => drop(reply.send(self.engine.observe(self.tools.clock.now()))),
+                Message::Observe(reply) => {
+                    // An idle engine has last carried it on when it was last busy.
+                    self.engine.carry_store_time(self.tools.store_time.at(self.tools.clock.elapsed()));
+                    drop(reply.send(self.engine.observe(self.tools.clock.now())));
+                }
                 Message::Surrender(reply) => self.surrender = Some(reply),
                 Message::Drain => {
                     self.engine.drain();

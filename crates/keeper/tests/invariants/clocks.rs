@@ -1,7 +1,7 @@
 //! Invariant 11, where a clock is wrong: keys are renewed all the same, nothing is held against any, and the start tells.
 
 use storekeeper_keeper::health::ConditionCode;
-use storekeeper_keeper::{Code, Keeper};
+use storekeeper_keeper::{Code, Keeper, SignedSpan};
 use storekeeper_model::ClientId;
 
 use crate::support::fleet::Fleet;
@@ -125,6 +125,16 @@ async fn invariant_11_the_first_answer_to_an_expired_key_is_the_last_word() {
     let key = world.mint("ada", DAY * 31);
     let answer = world.try_enroll("ada", &key).await;
     assert_eq!(answer.unwrap_err().code(), Code::KeyExpired, "although no response had shown the time yet");
+}
+
+#[tokio::test]
+async fn an_idle_keeper_reports_no_skew_that_is_not_there() {
+    let world = World::new().await;
+    world.rest().await;
+    world.advance(MINUTE * 20 + SECOND * 50).await;
+    let skew = world.keeper.stats().await.unwrap().clock_skew.unwrap();
+    let (SignedSpan::Ahead(span) | SignedSpan::Behind(span)) = skew;
+    assert!(span <= SECOND * 2, "{skew:?}");
 }
 
 #[tokio::test]
