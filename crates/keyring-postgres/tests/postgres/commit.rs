@@ -153,7 +153,7 @@ fn a_row_that_cannot_be_stored_takes_no_other_with_it() {
         // The first is on its way alone; the others wait together.
         let asked = good.iter().chain([&bad]).map(|record| settle(&keyring, vec![new(record)]));
         let mut answers = futures_util::future::join_all(asked).await;
-        assert!(matches!(answers.pop(), Some(Err(KeyringError::Unavailable(_)))));
+        assert!(matches!(answers.pop(), Some(Err(KeyringError::Refused(_)))));
         assert!(answers.iter().all(Result::is_ok), "{answers:?}");
         assert_eq!(active(&keyring).await, 20);
     });
