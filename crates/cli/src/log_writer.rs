@@ -1,6 +1,6 @@
 //! `LogWriter`: log lines on their way to stderr. The task that logs puts a line into a bounded queue and goes on; one
-//! thread writes. A line that finds the queue full, or that stderr refuses, is dropped and counted: a log that nobody
-//! reads stops nothing.
+//! thread writes. A line that finds the queue full, or that stderr refuses, is dropped and counted: a log without a
+//! reader stops nothing.
 
 use std::io::{self, Write};
 use std::sync::Arc;

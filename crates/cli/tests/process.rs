@@ -113,7 +113,7 @@ fn a_log_reader_that_stands_still_blocks_nothing() {
     assert!(keeper.is_alive());
     assert!(until(MINUTE, || status(&scene).out.contains("[log_stalled]")).is_some());
     keeper.signal("TERM");
-    assert_eq!(keeper.ended(), Some(0), "a log that nobody reads holds up no end");
+    assert_eq!(keeper.ended(), Some(0), "a log without a reader holds up no end");
     drop(log);
 }
 

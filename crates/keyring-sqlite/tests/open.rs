@@ -178,7 +178,7 @@ fn a_group_that_fails_half_way_changes_nothing_and_harms_no_other() {
         let group = [rows.usual("b"), rows.usual("poison"), rows.usual("c")];
         let write = |record: &Record| Write::Put { expected: Expected::Absent, record: Box::new(record.clone()) };
         let failed = keyring.settle(std::sync::Arc::new(group.iter().map(write).collect())).await;
-        assert!(matches!(failed, Err(KeyringError::Unavailable(_))), "{failed:?}");
+        assert!(matches!(failed, Err(KeyringError::Refused(_))), "{failed:?}");
         assert_holds(&keyring, &held).await;
         let [a] = held;
         let held = [a, rows.usual("b")];

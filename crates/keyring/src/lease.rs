@@ -81,7 +81,7 @@ pub struct Presence {
     pub draining: bool,
     /// It goes away for good. Such a node is draining, whatever else was ordered.
     pub leaving: bool,
-    /// How its clock stands to the Store's; each beat says it anew.
+    /// How its clock stands to the Store's; each beat says it again.
     pub clock: ClockReport,
 }
 

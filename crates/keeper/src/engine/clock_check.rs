@@ -178,7 +178,7 @@ impl super::Engine {
     }
 
     /// Whether an instant has come by our clock and by the Store's as well: ours alone may be wrong by days, and while
-    /// the Store does not answer nobody would notice.
+    /// the Store does not answer that would stay unnoticed.
     pub(super) fn has_surely_come(&self, at: Timestamp, now: Timestamp) -> bool {
         at <= now && self.clock_check.theirs().is_some_and(|theirs| at <= theirs)
     }
